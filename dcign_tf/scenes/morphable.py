@@ -1,0 +1,209 @@
+"""Linear morphable models: a mean shape and reflectance with modes of variation, over one triangle mesh.
+
+A scene's intrinsic properties (section 3.1 of the paper: shape, texture, expression) are the coefficients of
+such a model, as in the Basel Face Model the paper drew its faces from (Paysan et al. 2009).
+"""
+
+import dataclasses
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numba
+import numpy as np
+
+from dcign_tf import files
+from dcign_tf.errors import DcignError
+
+_FORMAT = 1
+_BLOCK = 2048  # floats of one mode handled at a time: small enough that a block of every mode stays in cache
+_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
+    "mean_shape": (np.float32, 2),
+    "shape_modes": (np.float32, 3),
+    "mean_albedo": (np.float32, 1),
+    "albedo_modes": (np.float32, 2),
+    "triangles": (np.int32, 2),
+    "one_sided": (np.bool_, 1),
+    "center": (np.float32, 1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MorphableModel:
+    """Mean and linear modes of shape and of grey reflectance over a triangle mesh.
+
+    The axes are those of `dcign_tf.scenes.render`: x to the viewer's right, y up, z toward the camera; a head
+    faces +z. Lengths have any unit, the same for all arrays.
+
+    Attributes:
+        mean_shape: float32 [V, 3], the mean position of each vertex.
+        shape_modes: float32 [K, V, 3], what one standard deviation of each mode adds to `mean_shape`.
+        mean_albedo: float32 [V], the mean grey reflectance of each vertex, in [0, 1].
+        albedo_modes: float32 [M, V], what one standard deviation of each mode adds to `mean_albedo`.
+        triangles: int32 [T, 3], indices of vertices, counter-clockwise seen from outside.
+        shape_mode_names: K names.
+        albedo_mode_names: M names.
+        one_sided: bool [K + M], modes whose coefficient is |N(0, 1)| instead of N(0, 1): expressions.
+        center: float32 [3], the point the head turns about and the camera looks at.
+        radius: half the height of what the camera sees at `center`.
+        name: what the model is called.
+        source: where it comes from and under which licence.
+    """
+
+    mean_shape: np.ndarray
+    shape_modes: np.ndarray
+    mean_albedo: np.ndarray
+    albedo_modes: np.ndarray
+    triangles: np.ndarray
+    shape_mode_names: tuple[str, ...]
+    albedo_mode_names: tuple[str, ...]
+    one_sided: np.ndarray
+    center: np.ndarray
+    radius: float
+    name: str
+    source: str
+
+    def __post_init__(self) -> None:
+        for field, (dtype, rank) in _ARRAYS.items():
+            value = np.ascontiguousarray(getattr(self, field), dtype)
+            if value.ndim != rank:
+                raise ValueError(f"{field}: got shape {value.shape}, must have {rank} dimensions")
+            object.__setattr__(self, field, value)
+        vertices = len(self.mean_shape)
+        expected = {
+            "mean_shape": (vertices, 3),
+            "shape_modes": (len(self.shape_mode_names), vertices, 3),
+            "mean_albedo": (vertices,),
+            "albedo_modes": (len(self.albedo_mode_names), vertices),
+            "triangles": (len(self.triangles), 3),
+            "one_sided": (self.coefficients,),
+            "center": (3,),
+        }
+        for field, shape in expected.items():
+            if getattr(self, field).shape != shape:
+                raise ValueError(f"{field}: got shape {getattr(self, field).shape}, must be {shape}")
+        for field in ("mean_shape", "shape_modes", "mean_albedo", "albedo_modes", "center"):
+            if not np.isfinite(getattr(self, field)).all():
+                raise ValueError(f"{field}: holds values that are not finite")
+        if self.triangles.size and not (
+            0 <= self.triangles.min() and self.triangles.max() < vertices
+        ):
+            raise ValueError(f"triangles: indices must lie in 0..{vertices - 1}")
+        if not (np.isfinite(self.radius) and self.radius > 0):
+            raise ValueError(f"radius: got {self.radius}, must be positive")
+
+    @property
+    def coefficients(self) -> int:
+        """How many numbers describe an identity: K of shape, then M of albedo."""
+        return len(self.shape_mode_names) + len(self.albedo_mode_names)
+
+    @property
+    def mode_names(self) -> tuple[str, ...]:
+        """The names of all coefficients, in order."""
+        return self.shape_mode_names + self.albedo_mode_names
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Draws `n` identities from N(0, I), one-sided modes from |N(0, 1)|; float32 [n, K + M]."""
+        values = rng.standard_normal((n, self.coefficients), np.float32)
+        return np.where(self.one_sided, np.abs(values), values)
+
+    def vertices(self, coefficients: np.ndarray) -> np.ndarray:
+        """Positions of the vertices for coefficients [n, K + M]; float32 [n, V, 3]."""
+        weights = self._weights(coefficients)[:, : len(self.shape_mode_names)]
+        modes = self.shape_modes.reshape(len(self.shape_modes), -1)
+        combined = _combine(self.mean_shape.reshape(-1), modes, np.ascontiguousarray(weights))
+        return combined.reshape(len(weights), -1, 3)
+
+    def albedo(self, coefficients: np.ndarray) -> np.ndarray:
+        """Grey reflectance of the vertices for coefficients [n, K + M]; float32 [n, V] in [0, 1]."""
+        weights = self._weights(coefficients)[:, len(self.shape_mode_names) :]
+        combined = _combine(self.mean_albedo, self.albedo_modes, np.ascontiguousarray(weights))
+        return np.clip(combined, 0.0, 1.0, out=combined)
+
+    def _weights(self, coefficients: np.ndarray) -> np.ndarray:
+        weights = np.asarray(coefficients, np.float32)
+        if weights.ndim != 2 or weights.shape[1] != self.coefficients:
+            raise ValueError(
+                f"coefficients: got shape {weights.shape}, must be [n, {self.coefficients}]"
+            )
+        return weights
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model as one `.npz` (no pickles), whole or not at all."""
+        names = {
+            "shape_mode_names": np.array(self.shape_mode_names, np.str_),
+            "albedo_mode_names": np.array(self.albedo_mode_names, np.str_),
+            "radius": np.float64(self.radius),
+            "name": np.str_(self.name),
+            "source": np.str_(self.source),
+            "format": np.int32(_FORMAT),
+        }
+        arrays: dict[str, Any] = {field: getattr(self, field) for field in _ARRAYS}
+        with files.atomic_write(path) as file:
+            np.savez_compressed(file, **arrays, **names)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "MorphableModel":
+        """Reads what `save` wrote.
+
+        Raises:
+            DcignError: the file is missing, is no such `.npz`, or holds arrays that do not fit together.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                if int(stored["format"]) != _FORMAT:
+                    raise ValueError(f"format: got {int(stored['format'])}, must be {_FORMAT}")
+                return cls(
+                    **{field: stored[field] for field in _ARRAYS},
+                    shape_mode_names=tuple(str(name) for name in stored["shape_mode_names"]),
+                    albedo_mode_names=tuple(str(name) for name in stored["albedo_mode_names"]),
+                    radius=float(stored["radius"]),
+                    name=str(stored["name"]),
+                    source=str(stored["source"]),
+                )
+        except FileNotFoundError:
+            raise DcignError(f"{path}: no such file; expected a morphable model (.npz)") from None
+        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DcignError(f"{path}: not a morphable model (.npz): {detail}") from error
+
+
+@numba.njit(cache=True, nogil=True)
+def _combine(mean: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """mean [D] + weights [n, K] @ modes [K, D], added mode by mode.
+
+    A matrix product would be as quick, but BLAS sums in an order that depends on its threads and on n; here
+    one identity has the same bytes whatever is computed beside it.
+    """
+    n, size = len(weights), len(mean)
+    out = np.empty((n, size), np.float32)
+    for start in range(0, size, _BLOCK):
+        stop = min(size, start + _BLOCK)
+        for first in range(0, n, 4):
+            if first + 4 <= n:
+                # Four identities at a time: each value of a mode is loaded once for all of them.
+                a, b = out[first, start:stop], out[first + 1, start:stop]
+                c, d = out[first + 2, start:stop], out[first + 3, start:stop]
+                a[:], b[:] = mean[start:stop], mean[start:stop]
+                c[:], d[:] = mean[start:stop], mean[start:stop]
+                for k in range(len(modes)):
+                    mode = modes[k, start:stop]
+                    wa, wb = weights[first, k], weights[first + 1, k]
+                    wc, wd = weights[first + 2, k], weights[first + 3, k]
+                    for i in range(stop - start):
+                        value = mode[i]
+                        a[i] += wa * value
+                        b[i] += wb * value
+                        c[i] += wc * value
+                        d[i] += wd * value
+            else:
+                for row in range(first, n):
+                    single = out[row, start:stop]
+                    single[:] = mean[start:stop]
+                    for k in range(len(modes)):
+                        mode = modes[k, start:stop]
+                        w = weights[row, k]
+                        for i in range(stop - start):
+                            single[i] += w * mode[i]
+    return out
