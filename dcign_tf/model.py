@@ -1,0 +1,373 @@
+"""The Deep Convolutional Inverse Graphics Network as one Keras model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dcign_tf import clamping, networks, objective
+from dcign_tf.calibration import Calibration
+from dcign_tf.clamping import clamp
+from dcign_tf.code import CodeLayout
+from dcign_tf.errors import DcignError
+
+PROCEDURES = ("clamp", "sgvb")
+
+
+@keras.saving.register_keras_serializable("dcign_tf")
+class DCIGN(keras.Model):
+    """Encoder, decoder and the training procedure of Kulkarni et al. 2015.
+
+    With no arguments it is the paper's model: images of 150 x 150, the filters of Fig. 1, 200 latents of which
+    the first three hold azimuth, elevation and the light's azimuth (Fig. 2), invariance strength 1/100.
+
+    Example:
+        >>> model = DCIGN(image_size=54, encoder_filters=(8, 8, 8), decoder_filters=(8, 8, 8), layout={"azimuth": 1, "intrinsic": 9})
+        >>> mean, log_variance = model.encode(np.zeros([2, 54, 54, 1], np.uint8))
+        >>> model.decode(mean).shape
+        TensorShape([2, 54, 54, 1])
+
+    Args:
+        image_size: side of the images; 16 n - 90 for an integer n >= 8.
+        encoder_filters: channels of the encoder's three convolutions.
+        decoder_filters: channels of the decoder's feature map and first convolution, second, third.
+        layout: which latents hold which factor; a `CodeLayout`, a mapping from names to numbers of
+            latents, or what `CodeLayout.get_config` gave.
+        invariance_strength: weight of the signal that draws inactive latents to their group's mean.
+        clamp_to: what inactive latents become, "mean" (the paper) or "first" (the authors' code).
+        procedure: "clamp", the paper's training procedure, or "sgvb", plain variational training of the
+            same network: the entangled baseline of section 4.1.1.
+        seed: of the posterior's noise, which is a function of it, the step and the group's place in the batch.
+
+    Attributes:
+        encoder: Keras model, float images [N, S, S, 1] to (mean [N, L], log_variance [N, L]).
+        decoder: Keras model, codes [N, L] to logits [N, S, S, 1].
+        layout: the `CodeLayout`.
+        calibration: the curves between latents and degrees.
+
+    Raises:
+        ValueError: an argument is impossible; the message names it.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 150,
+        encoder_filters: Sequence[int] = (96, 64, 32),
+        decoder_filters: Sequence[int] = (32, 64, 96),
+        layout: CodeLayout | Mapping[str, Any] | None = None,
+        invariance_strength: float = 0.01,
+        clamp_to: str = "mean",
+        procedure: str = "clamp",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if layout is None:
+            layout = CodeLayout.paper()
+        elif not isinstance(layout, CodeLayout):
+            layout = (
+                CodeLayout.from_config(layout)
+                if isinstance(layout.get("factors"), (list, tuple))
+                else CodeLayout(layout)
+            )
+        if clamp_to not in clamping.REFERENCES:
+            raise ValueError(
+                f"clamp_to: got {clamp_to!r}, must be one of {', '.join(clamping.REFERENCES)}"
+            )
+        if procedure not in PROCEDURES:
+            raise ValueError(f"procedure: got {procedure!r}, must be one of {', '.join(PROCEDURES)}")
+        if not invariance_strength >= 0:
+            raise ValueError(f"invariance_strength: got {invariance_strength}, must be 0 or more")
+        self.image_size = int(image_size)
+        self.encoder_filters = tuple(encoder_filters)
+        self.decoder_filters = tuple(decoder_filters)
+        self.layout = layout
+        self.invariance_strength = float(invariance_strength)
+        self.clamp_to = clamp_to
+        self.procedure = procedure
+        self.seed = int(seed)
+        self.encoder = networks.encoder(image_size, encoder_filters, layout.latents)
+        self.decoder = networks.decoder(image_size, decoder_filters, layout.latents)
+        self.calibration = Calibration(layout.extrinsic, name="calibration")
+        self.built = True
+
+    # The graphics engine.
+
+    def encode(self, images: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The posterior of the graphics code.
+
+        Args:
+            images: uint8, or float in [0, 1]; [N, S, S, 1].
+
+        Returns:
+            mean [N, L] and log-variance [N, L].
+        """
+        mean, log_variance = self.encoder(_as_float(images, self.compute_dtype))
+        return mean, log_variance
+
+    def decode(self, codes: Any) -> tf.Tensor:
+        """Renders graphics codes [N, L]; float images [N, S, S, 1] in [0, 1]."""
+        return tf.sigmoid(self.decoder(tf.convert_to_tensor(codes, self.compute_dtype)))
+
+    def call(self, images: Any, training: bool = False) -> tf.Tensor:
+        """Reconstructs images [N, S, S, 1] from the mean of their posterior."""
+        del training
+        return self.decode(self.encode(images)[0])
+
+    def rerender(self, images: Any, **degrees: Any) -> tf.Tensor:
+        """Renders what the images show with some factors set to other values.
+
+        Example:
+            `model.rerender(faces, azimuth=-45.0, light_azimuth=[10.0, 20.0])` turns two faces to the viewer's
+            left and lights each from an angle of its own; their elevation stays as it is.
+
+        Args:
+            images: uint8, or float in [0, 1]; [N, S, S, 1].
+            **degrees: for any extrinsic factor, its new value in degrees: a number, or [N]; NaN keeps it. Values
+                outside of what the model was calibrated on are taken to the nearest it knows.
+
+        Returns:
+            float [N, S, S, 1] in [0, 1].
+
+        Raises:
+            DcignError: the model was not calibrated.
+            ValueError: a factor is unknown.
+        """
+        return self.decode(self.edit(self.encode(images)[0], **degrees))
+
+    def edit(self, codes: Any, **degrees: Any) -> tf.Tensor:
+        """Sets the latents of factors in graphics codes [N, L]; arguments and errors as in `rerender`."""
+        self._check_calibrated()
+        codes = tf.convert_to_tensor(codes, self.compute_dtype)
+        for factor, angle in degrees.items():
+            if factor not in self.layout.extrinsic:
+                raise ValueError(
+                    f"{factor}: not a factor of this model; it has {', '.join(self.layout.extrinsic)}"
+                )
+            if angle is None:
+                continue
+            angle = tf.cast(tf.convert_to_tensor(angle), tf.float32)
+            angle = tf.broadcast_to(angle, tf.shape(codes)[:1])
+            column = int(self.layout.indices(factor)[0])
+            latent = tf.cast(self.calibration.latent_of(factor, angle), codes.dtype)
+            latent = tf.where(tf.math.is_nan(angle), codes[:, column], latent)
+            codes = tf.concat(
+                [codes[:, :column], latent[:, tf.newaxis], codes[:, column + 1 :]], axis=1
+            )
+        return codes
+
+    def infer(self, images: Any) -> dict[str, tf.Tensor]:
+        """Reads the extrinsic factors off images [N, S, S, 1]; for each factor degrees, float32 [N].
+
+        Raises:
+            DcignError: the model was not calibrated.
+        """
+        self._check_calibrated()
+        mean, _ = self.encode(images)
+        return {
+            factor: self.calibration.degrees_of(factor, mean[:, int(self.layout.indices(factor)[0])])
+            for factor in self.layout.extrinsic
+        }
+
+    def calibrate(self, images: np.ndarray, degrees: Mapping[str, np.ndarray]) -> None:
+        """Fits the curves between latents and degrees on images in which everything varies at once.
+
+        Args:
+            images: uint8, or float in [0, 1]; [N, S, S, 1], N >= 66; of the training set.
+            degrees: for each extrinsic factor, its true value in each image; [N].
+
+        Raises:
+            DcignError: the layout gives an extrinsic factor several latents; one curve cannot say them.
+            ValueError: as `Calibration.fit`.
+        """
+        for factor in self.layout.extrinsic:
+            if len(self.layout.indices(factor)) > 1:
+                raise DcignError(
+                    f"{factor}: has {len(self.layout.indices(factor))} latents; "
+                    "only a factor with one latent can be calibrated"
+                )
+        mean = self.encode_in_batches(images)
+        self.calibration.fit(
+            {f: mean[:, self.layout.indices(f)[0]] for f in self.layout.extrinsic}, degrees
+        )
+
+    def encode_in_batches(self, images: np.ndarray, batch: int = 100) -> np.ndarray:
+        """The posterior's means of any number of images, a bounded number at a time; float32 [N, L]."""
+        encode = tf.function(
+            lambda x: self.encode(x)[0],
+            input_signature=[
+                tf.TensorSpec([None, self.image_size, self.image_size, 1], np.asarray(images).dtype)
+            ],
+        )
+        parts = [encode(images[i : i + batch]).numpy() for i in range(0, len(images), batch)]
+        return np.concatenate(parts) if parts else np.zeros([0, self.layout.latents], np.float32)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `rerender` and `infer` work."""
+        return self.calibration.is_fitted
+
+    @property
+    def factor_ranges(self) -> dict[str, tuple[float, float]]:
+        """For each extrinsic factor the smallest and the largest angle the model was calibrated on, degrees."""
+        return {factor: self.calibration.range(factor) for factor in self.layout.extrinsic}
+
+    def _check_calibrated(self) -> None:
+        # Inside a graph the weights have no values yet; export checks before it traces.
+        if tf.executing_eagerly() and not self.calibrated:
+            raise DcignError(
+                "this model was not calibrated, so it knows no degrees: finish its training "
+                "(dcign-train calibrates at the end) or call calibrate()"
+            )
+
+    # Training.
+
+    def train_step(self, data: tuple[Any, Any]) -> dict[str, tf.Tensor]:
+        """One step of section 3.1 on a stack of groups.
+
+        Args:
+            data: images, uint8 or float in [0, 1], [G, B, S, S, 1]; and for each group the index of the factor
+                that varies in it, int [G]. G = 1 is the paper.
+
+        Returns:
+            Scalars to be logged, as `measure` gives them, and the gradients' norms.
+        """
+        images, active = data
+        with tf.GradientTape() as tape:
+            total, logs = self.measure(images, active)
+            scaled = self.optimizer.scale_loss(total)
+        variables = self.trainable_variables
+        gradients = tape.gradient(scaled, variables)
+        self.optimizer.apply(gradients, variables)
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        by_variable = {id(v): g for v, g in zip(variables, gradients, strict=True)}
+        for part, network in parts.items():
+            of_part = [by_variable[id(v)] for v in network.trainable_variables]
+            logs[f"gradient_norm/{part}"] = tf.linalg.global_norm(of_part)
+        return logs
+
+    def test_step(self, data: tuple[Any, Any]) -> dict[str, tf.Tensor]:
+        """The same measurements without an update."""
+        return self.measure(*data)[1]
+
+    def measure(self, images: Any, active: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The objective of a stack of groups, clamped as training clamps it.
+
+        Args:
+            images: uint8, or float in [0, 1]; [G, B, S, S, 1].
+            active: index of the factor that varies in each group; int [G].
+
+        Returns:
+            The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars, each
+            a mean over images: "objective", "negative_log_likelihood" and "kl" in nats, "kl/<factor>" of
+            the latents of each factor, "mse" of the reconstruction, "invariance" the squared distance of inactive
+            latents' means from their group's mean, averaged over those latents.
+        """
+        images = tf.convert_to_tensor(images)
+        groups, size = images.shape[0], images.shape[1]
+        if groups is None or size is None:
+            groups, size = tf.shape(images)[0], tf.shape(images)[1]
+        side, latents = self.image_size, self.layout.latents
+        flat = _as_float(tf.reshape(images, [groups * size, side, side, 1]), self.compute_dtype)
+        raw_mean, raw_log_variance = self.encoder(flat)
+        raw_mean = tf.reshape(raw_mean, [groups, size, latents])
+        raw_log_variance = tf.reshape(raw_log_variance, [groups, size, latents])
+
+        active_latents = tf.gather(tf.constant(self.layout.masks), active)
+        if self.procedure == "clamp":
+            strength, reference = self.invariance_strength, self.clamp_to
+            mean = clamp(raw_mean, active_latents, strength, reference)
+            log_variance = clamp(raw_log_variance, active_latents, strength, reference)
+        else:
+            mean, log_variance = raw_mean, raw_log_variance
+        codes = mean + tf.exp(0.5 * log_variance) * self._noise(mean)
+        logits = self.decoder(tf.reshape(codes, [groups * size, latents]))
+        logits = tf.cast(logits, tf.float32)
+        target = tf.cast(flat, tf.float32)
+
+        count = tf.cast(groups * size, tf.float32)
+        kl = objective.divergence(tf.cast(mean, tf.float32), tf.cast(log_variance, tf.float32))
+        kl_by_latent = tf.reduce_sum(kl, axis=[0, 1])
+        negative_log_likelihood = -tf.reduce_sum(objective.log_likelihood(target, logits))
+        total = negative_log_likelihood + tf.reduce_sum(kl_by_latent)
+
+        inactive = tf.cast(tf.logical_not(active_latents), tf.float32)[:, tf.newaxis]
+        spread = tf.square(raw_mean - tf.reduce_mean(raw_mean, axis=1, keepdims=True))
+        spread = tf.cast(spread, tf.float32) * inactive
+        logs = {
+            "objective": total / count,
+            "negative_log_likelihood": negative_log_likelihood / count,
+            "kl": tf.reduce_sum(kl_by_latent) / count,
+            "mse": tf.reduce_mean(tf.square(target - tf.sigmoid(logits))),
+            "invariance": tf.reduce_sum(spread) / (tf.reduce_sum(inactive) * tf.cast(size, tf.float32)),
+        }
+        for row, factor in enumerate(self.layout.factors):
+            mask = tf.constant(self.layout.masks[row], tf.float32)
+            logs[f"kl/{factor}"] = tf.reduce_sum(kl_by_latent * mask) / count
+        return total, logs
+
+    def _noise(self, like: tf.Tensor) -> tf.Tensor:
+        """Standard normal noise [G, B, L], the same for a group wherever and beside whatever it is computed."""
+        groups, size, latents = like.shape[0], tf.shape(like)[1], self.layout.latents
+        step = tf.cast(self._step, tf.int32)
+        context = tf.distribute.get_replica_context()
+        replica = 0 if context is None else context.replica_id_in_sync_group
+        if groups is None:
+            groups = tf.shape(like)[0]
+        first = tf.cast(replica, tf.int32) * groups
+        # One stream for each step, one counter for each group, so that replicas share out what one device would draw.
+        keys = tf.random.experimental.stateless_fold_in([self.seed, 0], step)
+
+        def draw(group: tf.Tensor) -> tf.Tensor:
+            key = tf.random.experimental.stateless_fold_in(keys, first + group)
+            return tf.random.stateless_normal([size, latents], key, dtype=like.dtype)
+
+        if isinstance(groups, int):
+            return tf.stack([draw(tf.constant(group)) for group in range(groups)])
+        return tf.map_fn(draw, tf.range(groups), fn_output_signature=like.dtype)
+
+    @property
+    def _step(self) -> Any:
+        """The step that comes next; evaluation before any training has step 0."""
+        optimizer = getattr(self, "optimizer", None)
+        return 0 if optimizer is None else optimizer.iterations.value
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, fit for JSON."""
+        return {
+            "name": self.name,
+            "image_size": self.image_size,
+            "encoder_filters": list(self.encoder_filters),
+            "decoder_filters": list(self.decoder_filters),
+            "layout": self.layout.get_config(),
+            "invariance_strength": self.invariance_strength,
+            "clamp_to": self.clamp_to,
+            "procedure": self.procedure,
+            "seed": self.seed,
+        }
+
+
+def load_model(path: str) -> DCIGN:
+    """Reads a `.keras` file that `DCIGN.save` wrote, in Keras's safe mode.
+
+    Raises:
+        DcignError: there is no such file, or it holds something else.
+    """
+    try:
+        model = keras.saving.load_model(path, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        detail = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise DcignError(f"{path}: not a model that can be loaded: {detail}") from error
+    if not isinstance(model, DCIGN):
+        raise DcignError(f"{path}: holds a {type(model).__name__}, not a DCIGN model")
+    return model
+
+
+def _as_float(images: Any, dtype: str) -> tf.Tensor:
+    """Images as floats in [0, 1]; uint8 travels and is divided on the device."""
+    images = tf.convert_to_tensor(images)
+    if images.dtype == tf.uint8:
+        return tf.cast(images, dtype) / 255
+    return tf.cast(images, dtype)
