@@ -1,0 +1,1 @@
+"""How images become mini-batches: records, data sets, tf.data pipelines."""

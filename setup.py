@@ -1,0 +1,63 @@
+"""How dcign_tf is installed: `pip install .`, or by run.py into an environment of its own."""
+
+import pathlib
+
+import setuptools
+
+_COMMANDS = ("data", "train", "evaluate", "rerender", "export")
+
+_DEVELOPMENT = [
+    "pytest>=8",
+    "pytest-cov>=5",
+    "hypothesis>=6.100",
+    # A formatter's next release formats differently: pinned to one series.
+    "ruff>=0.17,<0.18",
+    "mypy>=2,<3",
+    "types-tqdm",
+    # The independent renderer that the tests compare ours with.
+    "embreex>=2.17",
+]
+
+_README = pathlib.Path(__file__).parent / "README.md"
+
+setuptools.setup(
+    name="dcign_tf",
+    version="0.1.0",
+    description="Deep Convolutional Inverse Graphics Networks: learn to turn, raise and re-light what an image shows",
+    long_description=_README.read_text(encoding="utf-8") if _README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="The dcign_tf authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    packages=setuptools.find_packages(include=["dcign_tf", "dcign_tf.*"]),
+    package_data={"dcign_tf": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        # One minor version of each: the `.keras` format and bit-for-bit repeatable training are tested with these.
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<3.16",
+        "tensorflow-probability>=0.25,<0.26",
+        "tf-keras>=2.21,<2.22",  # What tensorflow-probability needs beside Keras 3.
+        "tensorboard>=2.20",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "numba>=0.61",
+        "pillow>=10.3",
+        "matplotlib>=3.8",
+        "absl-py>=2.1",
+        "tqdm>=4.66",
+    ],
+    extras_require={"dev": _DEVELOPMENT},
+    entry_points={
+        "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
+    },
+)
