@@ -13,7 +13,6 @@ _DEVELOPMENT = [
     # A formatter's next release formats differently: pinned to one series.
     "ruff>=0.17,<0.18",
     "mypy>=2,<3",
-    "types-tqdm",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
 ]

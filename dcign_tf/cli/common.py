@@ -151,7 +151,7 @@ def execute(
 
 
 def program_name(path: str) -> str:
-    """The command's name however it was started: both `.../dcign_tf/cli/train.py` and `dcign-train` -> `dcign-train`."""
+    """The command's name however it was started: `dcign-train` for `.../dcign_tf/cli/train.py`, too."""
     stem = re.sub(r"(-script)?\.pyw?$|\.exe$", "", pathlib.PurePath(path).name)
     return stem if stem.startswith("dcign-") else f"dcign-{stem}"
 
@@ -166,9 +166,8 @@ def help_text(program: str, main: Main, flag_values: flags.FlagValues) -> str:
             continue
         names = f"  --[no]{name}" if flag.boolean else f"  --{name}"
         lines.append(f"{names}, -{flag.short_name}" if flag.short_name else names)
-        default = (
-            "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip("'")})"
-        )
+        default = (flag.default_as_str or "").strip("'")
+        default = f" (default: {default})" if default else ""
         text = " ".join(f"{flag.help}{default}".split())
         lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
@@ -248,10 +247,11 @@ def _describe(error: Exception, flag_values: flags.FlagValues) -> tuple[str, int
             )
         case OSError():
             return _describe_os_error(error), 1
-    if (text := _describe_tensorflow_error(error)) is not None:
-        return text, 1
-    text = f"{type(error).__name__}: {error}"
-    return f"a defect of dcign_tf, please report it: {text[:1000]} (--debug shows the traceback)", 1
+    from_tensorflow = _describe_tensorflow_error(error)
+    if from_tensorflow is not None:
+        return from_tensorflow, 1
+    unexpected = f"{type(error).__name__}: {error}"[:1000]
+    return f"a defect of dcign_tf, please report it: {unexpected} (--debug shows the traceback)", 1
 
 
 def _describe_os_error(error: OSError) -> str:
