@@ -262,7 +262,8 @@ class DCIGN(keras.Model):
         Returns:
             The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars, each
             a mean over images: "objective", "negative_log_likelihood" and "kl" in nats, "kl/<factor>" of
-            the latents of each factor, "mse" of the reconstruction, "invariance" the squared distance of inactive
+            the latents of each factor, "mse" of the reconstruction, "active" the factor of the first group, or of the
+            first whose objective is not finite, "invariance" the squared distance of inactive
             latents' means from their group's mean, averaged over those latents.
         """
         images = tf.convert_to_tensor(images)
@@ -290,7 +291,8 @@ class DCIGN(keras.Model):
         count = tf.cast(groups * size, tf.float32)
         kl = objective.divergence(tf.cast(mean, tf.float32), tf.cast(log_variance, tf.float32))
         kl_by_latent = tf.reduce_sum(kl, axis=[0, 1])
-        negative_log_likelihood = -tf.reduce_sum(objective.log_likelihood(target, logits))
+        by_image = -objective.log_likelihood(target, logits)
+        negative_log_likelihood = tf.reduce_sum(by_image)
         total = negative_log_likelihood + tf.reduce_sum(kl_by_latent)
 
         inactive = tf.cast(tf.logical_not(active_latents), tf.float32)[:, tf.newaxis]
@@ -303,6 +305,11 @@ class DCIGN(keras.Model):
             "mse": tf.reduce_mean(tf.square(target - tf.sigmoid(logits))),
             "invariance": tf.reduce_sum(spread) / (tf.reduce_sum(inactive) * tf.cast(size, tf.float32)),
         }
+        # Which group to blame, should something not be finite: the first such, else the first.
+        by_group = tf.reduce_sum(kl, axis=[1, 2])
+        by_group += tf.reduce_sum(tf.reshape(by_image, [groups, size]), axis=1)
+        finite = tf.math.is_finite(by_group)
+        logs["active"] = tf.gather(active, tf.argmin(tf.cast(finite, tf.int32)))
         for row, factor in enumerate(self.layout.factors):
             mask = tf.constant(self.layout.masks[row], tf.float32)
             logs[f"kl/{factor}"] = tf.reduce_sum(kl_by_latent * mask) / count
