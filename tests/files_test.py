@@ -1,0 +1,80 @@
+"""A file appears whole or not at all."""
+
+import os
+import pathlib
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from dcign_tf import files
+
+
+def test_writes_bytes_and_text(tmp_path: pathlib.Path) -> None:
+    with files.atomic_write(tmp_path / "a.bin") as file:
+        file.write(b"\x00\xff")
+    with files.atomic_write(str(tmp_path / "a.txt"), "w") as file:
+        file.write("Grüße\n")
+    assert (tmp_path / "a.bin").read_bytes() == b"\x00\xff"
+    assert (tmp_path / "a.txt").read_bytes() == "Grüße\n".encode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.txt"]
+
+
+def test_the_name_appears_only_at_the_end(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "a"
+    with files.atomic_write(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert not target.exists()
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: pathlib.Path, error: BaseException
+) -> None:
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    with pytest.raises(type(error)), files.atomic_write(target) as file:
+        file.write(b"half of the n")
+        raise error
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: pathlib.Path) -> None:
+    with files.atomic_write(tmp_path / "a") as file:
+        file.write(b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"]
+    assert modes[0] == modes[1]
+
+
+def test_a_missing_folder_is_an_os_error(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError), files.atomic_write(tmp_path / "nowhere" / "a"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+def test_a_kill_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    program = f"""
+    import os, signal
+    from dcign_tf import files
+    with files.atomic_write({str(target)!r}) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=pathlib.Path(__file__).parents[1],
+        env={**os.environ},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_bytes() == b"old"
