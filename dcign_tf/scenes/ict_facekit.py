@@ -24,6 +24,7 @@ import numpy as np
 
 from dcign_tf.errors import DcignError
 from dcign_tf.scenes.morphable import MorphableModel
+from dcign_tf.scenes.render import smooth_normals
 
 URL = "https://github.com/ICT-VGL/ICT-FaceKit"
 LICENSE = "MIT licence, (c) 2020 USC Institute for Creative Technologies"
@@ -101,7 +102,7 @@ def _build(head: _Head) -> MorphableModel:
     for name, mode in paint.shape_modes.items():
         names.append(name)
         modes.append(mode)
-        one_sided.append(True)
+        one_sided.append(name in paint.one_sided)
     one_sided.extend(name in paint.one_sided for name in paint.albedo_modes)
     count = len(head.identity)
     return MorphableModel(
@@ -283,8 +284,8 @@ def _read_array(
 class _Paint:
     mean_albedo: np.ndarray  # float32 [V]
     albedo_modes: dict[str, np.ndarray]  # float32 [V] each
-    shape_modes: dict[str, np.ndarray]  # float32 [V, 3] each, all one-sided
-    one_sided: frozenset[str]  # those of albedo_modes
+    shape_modes: dict[str, np.ndarray]  # float32 [V, 3] each
+    one_sided: frozenset[str]  # names among either
 
 
 # Anchors on the neutral mesh, in centimetres: upstream's landmark vertices (`idx_to_landmark_verts`) of the right
@@ -297,12 +298,12 @@ _LOWER_LIP = ((0.0, -4.42), (1.03, -4.32), (1.8, -4.06), (2.55, -3.52))
 
 # Height of the hairline by the angle about the head's axis, from the face (0) to the nape (180 degrees).
 _HAIRLINE = (
-    (0.0, 12.2),
-    (20.0, 11.9),
-    (35.0, 11.2),
-    (48.0, 9.8),
-    (57.0, 7.6),
-    (64.0, 6.4),
+    (0.0, 11.5),
+    (20.0, 11.3),
+    (35.0, 10.7),
+    (46.0, 9.4),
+    (55.0, 7.6),
+    (63.0, 6.4),
     (70.0, 3.6),
     (76.0, 1.4),
     (86.0, 1.2),
@@ -313,7 +314,7 @@ _HAIRLINE = (
     (180.0, -4.8),
 )
 
-_SKIN, _HAIR, _BROWS, _LIPS = 0.74, 0.13, 0.30, 0.52
+_SKIN, _HAIR, _BROWS, _LIPS = 0.68, 0.12, 0.27, 0.47
 
 
 def _step(x: np.ndarray, width: float) -> np.ndarray:
@@ -347,15 +348,20 @@ def _noise(vertices: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
     return waves_at.sum(axis=1) * np.sqrt(2.0 / waves)
 
 
-def _hair(x: np.ndarray, y: np.ndarray, z: np.ndarray, raise_by: np.ndarray | float) -> np.ndarray:
-    """1 where the scalp has hair and 0 where it has none, for a hairline raised by that many centimetres."""
+def _above_hairline(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Distance from the hairline along the scalp, positive where there is hair; [V]."""
     places, heights = np.array(_HAIRLINE).T
     angle = np.degrees(np.arctan2(np.abs(x), z - 1.0))
-    line = np.interp(angle, places, heights) + raise_by
     # The line's slope turns a difference of heights into a distance.
     arc = np.radians(places) * 7.5
-    slope = np.interp(angle, (places[1:] + places[:-1]) / 2, np.diff(heights) / np.diff(arc))
-    return _step((y - line) / np.sqrt(1 + slope * slope), 0.9)
+    middles = (places[1:] + places[:-1]) / 2
+    slope = np.interp(angle, middles, np.diff(heights) / np.diff(arc))
+    return (y - np.interp(angle, places, heights)) / np.sqrt(1 + slope * slope)
+
+
+def _hair(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """1 where the scalp has hair and 0 where it has none; [V]."""
+    return _step(_above_hairline(x, y, z), 0.7)
 
 
 def _paint(head: _Head) -> _Paint:
@@ -374,23 +380,19 @@ def _paint(head: _Head) -> _Paint:
     skull = 7.2 + 0.15 * (y - 1.0)
     ear = _step(side - skull - 0.25, 0.3) * (z < 2.2) * (y < 5.2) * (y > -3.5) * on_head
     scalp = on_head * ~inside * (1.0 - ear)
-    hair = scalp * _hair(x, y, z, 0.0)
+    hair = scalp * _hair(x, y, z)
 
     brow_y = _curve(_BROW, side)
     brow_reach = _step(side - 0.9, 0.5) * _step(5.9 - side, 1.0)
     brow_half = np.interp(side, [0.9, 1.8, 4.0, 6.0], [0.38, 0.45, 0.36, 0.2])
 
-    def brows(thicken: float) -> np.ndarray:
-        distance = np.abs(y - brow_y)
-        return front * brow_reach * _step(brow_half + thicken - distance, 0.5)
-
-    brow = brows(0.0)
+    brow = front * brow_reach * _step(brow_half - np.abs(y - brow_y), 0.5)
 
     upper, lower, line = (_curve(c, side) for c in (_UPPER_LIP, _LOWER_LIP, _MOUTH_LINE))
     lips = (
         front * _step(upper - y, 0.3) * _step(y - lower, 0.3) * _step(2.6 - side, 0.3) * (z > 9.0)
     )
-    seam = lips * _bump((y - line) / 0.1)
+    seam = front * _bump((y - line) / 0.1) * _step(2.85 - side, 0.3) * (z > 9.0)
 
     jaw = on_head * ~inside * _step(z - 2.5, 2.0) * _step(y + 9.5, 2.5)
     cheek_line = np.interp(side, [0.0, 2.5, 5.0, 7.0], [-1.2, -2.2, -2.4, 0.8])
@@ -433,19 +435,11 @@ def _paint(head: _Head) -> _Paint:
 
     albedo = np.zeros(len(points))
     albedo += bare * _SKIN + skin * brow * (1 - lips) * _BROWS + skin * lips * _LIPS
-    albedo += hair * _HAIR * (1.0 + 0.18 * strands + 0.18 * clumps)
+    albedo += hair * _HAIR * (1.0 + 0.12 * strands + 0.12 * clumps)
     albedo -= bare * (0.10 * lash + 0.04 * socket + 0.03 * bags) + 0.18 * seam
     albedo[inside] = 0.12
-    albedo += eye * (0.78 * (1 - iris_disk) + 0.30 * (iris_disk - pupil) + 0.03 * pupil)
+    albedo += eye * (0.84 * (1 - iris_disk) + 0.30 * (iris_disk - pupil) + 0.03 * pupil)
     albedo -= 0.12 * limbus * (1 - pupil)
-
-    # Mean hair has the color of a usual draw, whose fairness is not zero.
-    contrast = _SKIN - (_HAIR + 0.08)
-    above = scalp * (hair - _hair(x, y, z, 1.4))
-    below = scalp * (_hair(x, y, z, -1.4) - hair)
-    angle = np.degrees(np.arctan2(side, z - 1.0))
-    in_front = _step(62.0 - angle, 16.0)
-    temple = _bump((angle - 42.0) / 11.0)
 
     modes = {
         "skin/tone": 0.10 * skin + 0.02 * eye * (1 - iris_disk),
@@ -456,14 +450,10 @@ def _paint(head: _Head) -> _Paint:
         "skin/freckles": 0.018 * _noise(points, 1.3, 3) * (cheeks + nose),
         "lips/shade": 0.085 * skin * lips + 0.02 * seam,
         "lips/upper": 0.03 * skin * lips * _step(y - line, 0.2),
-        "brows/shade": 0.09 * skin * brow,
-        "brows/thick": 0.35 * (_BROWS - _SKIN) * skin * (brows(0.3) - brow),
-        "hair/fairness": hair * (0.09 + 0.03 * strands + 0.03 * clumps) + 0.06 * skin * brow,
-        "hair/strands": hair * 0.025 * strands,
-        "hair/clumps": hair * 0.03 * _noise(points, 4.0, 8),
-        "hair/hairline_high": 0.35 * contrast * above * in_front * (1.0 - 0.5 * temple),
-        "hair/hairline_low": -0.3 * contrast * below * in_front,
-        "hair/receding_temples": 0.4 * contrast * above * temple,
+        "brows/shade": 0.07 * skin * brow,
+        "hair/fairness": hair * (0.10 + 0.015 * strands + 0.015 * clumps) + 0.06 * skin * brow,
+        "hair/strands": hair * 0.012 * strands,
+        "hair/clumps": hair * 0.015 * _noise(points, 4.0, 8),
         "hair/grey_sides": 0.05 * hair * _step(8.0 - y, 5.0),
         "beard/shadow": -0.085 * skin * beard_area * (1.0 + 0.1 * _noise(points, 2.0, 11)),
         "beard/moustache": -0.13 * skin * moustache,
@@ -477,23 +467,40 @@ def _paint(head: _Head) -> _Paint:
 
     outward = points - np.array([0.0, 3.0, 1.0])
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
-    full = scalp * _hair(x, y, z, 0.8)
+    # Hair begins to rise a little inside the hairline, so that its edge is hair and not a wall of skin.
+    full = scalp * _step(_above_hairline(x, y, z) - 0.7, 1.0)
     high = _step(y - 9.0, 7.0)
     shapes = {
-        "hair/volume_top": 0.8 * (full * high)[:, None] * outward,
+        "hair/volume_top": 0.7 * (full * high)[:, None] * outward,
         "hair/volume_sides": 0.5 * (full * (1 - high))[:, None] * outward * [1.0, 0.3, 1.0],
     }
+    # What is painted on the skin moves when the vertices slide along the surface, which keeps its form.
+    normals = smooth_normals(head.vertices, head.triangles).astype(np.float64)
+    up, back = (
+        axis - normals * (normals @ axis)[:, None] for axis in np.array([[0.0, 1, 0], [0, 0, -1]])
+    )
+    angle = np.degrees(np.arctan2(side, z - 1.0))
+    near_line = scalp * _bump(_above_hairline(x, y, z) / 2.2)
+    temple = _bump((angle - 44.0) / 12.0)
+    above_brow = y - brow_y
+    near_brow = front * _bump(above_brow / 0.8) * _step(6.6 - side, 1.6)
+    slides = {
+        "hair/hairline_height": 0.7 * near_line * _step(58.0 - angle, 30.0),
+        "brows/height": 0.14 * near_brow,
+        "brows/thickness": 0.16 * near_brow * above_brow,
+        "brows/tilt": 0.06 * near_brow * (side - 3.4),
+    }
+    shapes |= {name: amount[:, None] * up for name, amount in slides.items()}
+    shapes["hair/temples"] = 0.6 * (near_line * temple)[:, None] * back
     return _Paint(
         mean_albedo=np.clip(albedo, 0.0, 1.0).astype(np.float32),
         albedo_modes={name: mode.astype(np.float32) for name, mode in modes.items()},
         shape_modes={name: mode.astype(np.float32) for name, mode in shapes.items()},
         one_sided=frozenset(
             {
-                "brows/thick",
                 "hair/fairness",
-                "hair/hairline_high",
-                "hair/hairline_low",
-                "hair/receding_temples",
+                "hair/volume_top",
+                "hair/volume_sides",
                 "beard/shadow",
                 "beard/moustache",
                 "beard/goatee",
