@@ -45,7 +45,8 @@ def clamp(
         raise ValueError(f"reference: got {reference!r}, must be one of {', '.join(REFERENCES)}")
     latents = tf.convert_to_tensor(latents)
     active = tf.convert_to_tensor(active_latents, tf.bool)[:, tf.newaxis, :]
-    strength = tf.stop_gradient(tf.cast(invariance_strength, latents.dtype))
+    strength = tf.convert_to_tensor(invariance_strength, dtype_hint=latents.dtype)
+    strength = tf.stop_gradient(tf.cast(strength, latents.dtype))
 
     @tf.custom_gradient
     def apply(z: tf.Tensor) -> tuple[tf.Tensor, Any]:

@@ -285,25 +285,26 @@ class DCIGN(keras.Model):
             mean, log_variance = raw_mean, raw_log_variance
         codes = mean + tf.exp(0.5 * log_variance) * self._noise(mean)
         logits = self.decoder(tf.reshape(codes, [groups * size, latents]))
-        logits = tf.cast(logits, tf.float32)
-        target = tf.cast(flat, tf.float32)
+        # Sums over thousands of pixels need at least single precision.
+        precise = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
+        logits, target = tf.cast(logits, precise), tf.cast(flat, precise)
 
-        count = tf.cast(groups * size, tf.float32)
-        kl = objective.divergence(tf.cast(mean, tf.float32), tf.cast(log_variance, tf.float32))
+        count = tf.cast(groups * size, precise)
+        kl = objective.divergence(tf.cast(mean, precise), tf.cast(log_variance, precise))
         kl_by_latent = tf.reduce_sum(kl, axis=[0, 1])
         by_image = -objective.log_likelihood(target, logits)
         negative_log_likelihood = tf.reduce_sum(by_image)
         total = negative_log_likelihood + tf.reduce_sum(kl_by_latent)
 
-        inactive = tf.cast(tf.logical_not(active_latents), tf.float32)[:, tf.newaxis]
+        inactive = tf.cast(tf.logical_not(active_latents), precise)[:, tf.newaxis]
         spread = tf.square(raw_mean - tf.reduce_mean(raw_mean, axis=1, keepdims=True))
-        spread = tf.cast(spread, tf.float32) * inactive
+        spread = tf.cast(spread, precise) * inactive
         logs = {
             "objective": total / count,
             "negative_log_likelihood": negative_log_likelihood / count,
             "kl": tf.reduce_sum(kl_by_latent) / count,
             "mse": tf.reduce_mean(tf.square(target - tf.sigmoid(logits))),
-            "invariance": tf.reduce_sum(spread) / (tf.reduce_sum(inactive) * tf.cast(size, tf.float32)),
+            "invariance": tf.reduce_sum(spread) / (tf.reduce_sum(inactive) * tf.cast(size, precise)),
         }
         # Which group to blame, should something not be finite: the first such, else the first.
         by_group = tf.reduce_sum(kl, axis=[1, 2])
@@ -311,7 +312,7 @@ class DCIGN(keras.Model):
         finite = tf.math.is_finite(by_group)
         logs["active"] = tf.gather(active, tf.argmin(tf.cast(finite, tf.int32)))
         for row, factor in enumerate(self.layout.factors):
-            mask = tf.constant(self.layout.masks[row], tf.float32)
+            mask = tf.constant(self.layout.masks[row], precise)
             logs[f"kl/{factor}"] = tf.reduce_sum(kl_by_latent * mask) / count
         return total, logs
 

@@ -1,0 +1,67 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dcign_tf.layers import UnpoolConv2D
+
+
+def fused_and_plain(kernel_size, filters, channels, dtype, activation="relu"):
+    """The layer and its twin with the same weights, built."""
+    fused = UnpoolConv2D(filters, kernel_size, activation=activation, dtype=dtype)
+    plain = keras.Sequential(
+        [
+            keras.layers.UpSampling2D(2, dtype=dtype),
+            keras.layers.Conv2D(filters, kernel_size, activation=activation, dtype=dtype),
+        ]
+    )
+    shape = (None, 9, 11, channels)
+    fused.build(shape)
+    plain.build(shape)
+    rng = np.random.default_rng(1)
+    weights = [rng.normal(size=w.shape) for w in plain.get_weights()]
+    plain.set_weights(weights)
+    fused.set_weights(weights)  # Same shapes in the same order: weights are interchangeable.
+    return fused, plain
+
+
+def values_and_gradients(layer, x):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+        # Weights of one sign: sums that cancel would show rounding, not mistakes.
+        weights = np.random.default_rng(3).uniform(size=y.shape)
+        loss = tf.reduce_sum(y * tf.constant(weights, y.dtype))
+    return [y, *tape.gradient(loss, [x, *layer.trainable_variables])]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize(("kernel_size", "filters", "channels"), [(7, 5, 3), (7, 1, 4), (5, 2, 3), (3, 3, 1), (1, 2, 2)])
+def test_equals_unpooling_then_convolving(kernel_size, filters, channels, dtype, tolerance):
+    fused, plain = fused_and_plain(kernel_size, filters, channels, dtype)
+    x = np.random.default_rng(2).normal(size=(2, 9, 11, channels)).astype(dtype)
+    for ours, theirs in zip(values_and_gradients(fused, x), values_and_gradients(plain, x), strict=True):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, atol=tolerance * scale, rtol=0)
+
+
+def test_shapes_are_those_it_says():
+    layer = UnpoolConv2D(4, 7)
+    assert layer.compute_output_shape((None, 15, None, 3)) == (None, 24, None, 4)
+    assert layer(np.zeros((2, 15, 10, 3), np.float32)).shape == (2, 24, 14, 4)
+
+
+def test_config_round_trip():
+    layer = UnpoolConv2D(4, 7, activation="relu", kernel_initializer="he_normal", name="up")
+    again = UnpoolConv2D.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 7), "filters: got 0"), ((3, 4), "kernel_size: got 4"), ((3, -1), "kernel_size: got -1")],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UnpoolConv2D(*arguments)

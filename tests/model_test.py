@@ -1,0 +1,264 @@
+import numpy as np
+import keras
+import pytest
+import tensorflow as tf
+
+from dcign_tf import DCIGN, CodeLayout, load_model
+from dcign_tf.errors import DcignError
+
+SIZE = 38
+RNG = np.random.default_rng(0)
+DEGREES = {
+    "azimuth": RNG.uniform(-90, 90, 200),
+    "elevation": RNG.uniform(-25, 25, 200),
+    "light_azimuth": RNG.uniform(-80, 80, 200),
+}
+
+
+def tiny(**arguments):
+    keras.utils.set_random_seed(1)
+    return DCIGN(
+        **{
+            "image_size": SIZE,
+            "encoder_filters": (3, 2, 2),
+            "decoder_filters": (2, 2, 3),
+            "layout": CodeLayout.paper(8),
+            **arguments,
+        }
+    )
+
+
+def images(*shape):
+    return np.random.default_rng(5).integers(0, 256, (*shape, SIZE, SIZE, 1), np.uint8)
+
+
+def compiled(**arguments):
+    model = tiny(**arguments)
+    model.compile(optimizer=keras.optimizers.SGD(1e-4), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    model = tiny()
+    model.calibrate(images(200), DEGREES)
+    return model
+
+
+def test_the_default_is_the_papers_model():
+    model = DCIGN()
+    assert model.layout == CodeLayout.paper()
+    assert model.invariance_strength == 0.01
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert trainable == 4_991_473
+    assert not model.calibrated
+
+
+def test_bytes_and_floats_are_the_same_images():
+    model = tiny()
+    some = images(3)
+    for from_bytes, from_floats in zip(
+        model.encode(some), model.encode(some.astype(np.float32) / 255), strict=True
+    ):
+        np.testing.assert_allclose(from_bytes, from_floats, atol=1e-6)
+    decoded = model.decode(model.encode(some)[0]).numpy()
+    assert decoded.shape == (3, SIZE, SIZE, 1) and 0 <= decoded.min() and decoded.max() <= 1
+    np.testing.assert_allclose(model(some), decoded, atol=1e-6)
+
+
+class Section31:
+    """Section 3.1 of the paper, step by step in NumPy, for linear encoder and decoder of flat images."""
+
+    def __init__(self, weights, strength):
+        self.w_mean, self.w_log_variance, self.w_out = weights
+        self.strength = strength
+
+    def gradients(self, x, active_latents, noise):
+        x = x.reshape(len(x), -1)
+        # Steps 1-3: a mini-batch in which one factor varies is encoded.
+        mean, log_variance = x @ self.w_mean, x @ self.w_log_variance
+        # Steps 4-5: inactive latents are replaced by their averages.
+        clamped_mean = np.where(active_latents, mean, mean.mean(0))
+        clamped_log_variance = np.where(active_latents, log_variance, log_variance.mean(0))
+        deviation = np.exp(clamped_log_variance / 2)
+        z = clamped_mean + deviation * noise
+        # Step 6: reconstruction error, propagated back through the decoder as SGVB does.
+        p = 1 / (1 + np.exp(-(z @ self.w_out)))
+        d_logits = p - x
+        d_w_out = z.T @ d_logits
+        d_z = d_logits @ self.w_out.T
+        d_mean = d_z + clamped_mean
+        d_log_variance = d_z * noise * deviation / 2 + (np.exp(clamped_log_variance) - 1) / 2
+        # Step 7: the gradient of clamped latents is their difference from the mean; others pass unchanged.
+        d_mean = np.where(active_latents, d_mean, self.strength * (mean - mean.mean(0)))
+        d_log_variance = np.where(
+            active_latents, d_log_variance, self.strength * (log_variance - log_variance.mean(0))
+        )
+        # Step 8: on through the encoder.
+        return x.T @ d_mean, x.T @ d_log_variance, d_w_out
+
+
+@pytest.mark.parametrize("active", [0, 1, 2, 3])
+def test_gradients_are_those_of_section_3_1(active):
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = tiny()
+        inputs = keras.Input((SIZE, SIZE, 1), dtype="float64")
+        flat = keras.layers.Flatten()(inputs)
+        dense = [keras.layers.Dense(8, use_bias=False)(flat) for _ in range(2)]
+        model.encoder = keras.Model(inputs, dense)
+        codes = keras.Input((8,), dtype="float64")
+        out = keras.layers.Dense(SIZE * SIZE, use_bias=False)(codes)
+        model.decoder = keras.Model(codes, keras.layers.Reshape((SIZE, SIZE, 1))(out))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    variables = model.encoder.trainable_variables + model.decoder.trainable_variables
+    rng = np.random.default_rng(active)
+    for variable in variables:
+        variable.assign(rng.normal(size=variable.shape) * 0.05)
+    x = rng.uniform(size=(2, 5, SIZE, SIZE, 1))
+    factors = np.array([active, 3])
+    with tf.GradientTape() as tape:
+        total, _ = model.measure(x, factors)
+    computed = tape.gradient(total, [v.value for v in variables])
+
+    noise = model._noise(tf.zeros([2, 5, 8], tf.float64)).numpy()
+    by_hand = Section31([v.numpy() for v in variables], model.invariance_strength)
+    expected = [0.0, 0.0, 0.0]
+    for g in range(2):  # Groups only add up.
+        masks = model.layout.masks[factors[g]]
+        parts = by_hand.gradients(x[g], masks, noise[g])
+        expected = [e + p for e, p in zip(expected, parts, strict=True)]
+    for ours, theirs in zip(computed, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_only_the_active_factors_latents_learn_from_the_objective():
+    model = compiled(invariance_strength=0.0)
+    before = [w.copy() for w in model.encoder.get_layer("mean").get_weights()]
+    tf.function(model.train_step)((images(1, 6), np.array([1], np.int32)))
+    after = model.encoder.get_layer("mean").get_weights()
+    changed = np.abs(after[0] - before[0]).max(axis=0) > 0
+    assert changed.tolist() == [False, True] + [False] * 6
+
+
+def test_plain_sgvb_clamps_nothing():
+    model = compiled(procedure="sgvb")
+    before = model.encoder.get_layer("mean").get_weights()[0].copy()
+    tf.function(model.train_step)((images(1, 6), np.array([1], np.int32)))
+    after = model.encoder.get_layer("mean").get_weights()[0]
+    assert (np.abs(after - before).max(axis=0) > 0).all()
+
+
+def test_a_stack_of_groups_has_the_sum_of_their_gradients():
+    model = tiny()
+    x, active = images(2, 4), np.array([0, 3], np.int32)
+    noise = model._noise(tf.zeros([2, 4, 8]))
+
+    def gradients(x, active, noise):
+        model._noise = lambda like: noise
+        with tf.GradientTape() as tape:
+            total, _ = model.measure(x, active)
+        return tape.gradient(total, model.trainable_variables)
+
+    together = gradients(x, active, noise)
+    apart = [gradients(x[g : g + 1], active[g : g + 1], noise[g : g + 1]) for g in range(2)]
+    for both, first, second in zip(together, *apart, strict=True):
+        scale = np.abs(both).max() + 1e-6
+        np.testing.assert_allclose(both, first + second, atol=1e-4 * scale)
+
+
+def test_logs_add_up():
+    model = compiled()
+    logs = model.test_step((images(2, 4), np.array([2, 3], np.int32)))
+    assert float(logs["objective"]) == pytest.approx(
+        float(logs["negative_log_likelihood"] + logs["kl"]), rel=1e-5
+    )
+    by_factor = sum(float(logs[f"kl/{factor}"]) for factor in model.layout.factors)
+    assert by_factor == pytest.approx(float(logs["kl"]), rel=1e-4)
+    assert int(logs["active"]) == 2
+
+
+def test_noise_depends_on_step_and_group_alone():
+    model = compiled()
+    first = model._noise(tf.zeros([3, 4, 8]))
+    np.testing.assert_array_equal(first[:2], model._noise(tf.zeros([2, 4, 8])))
+    assert not np.array_equal(first[0], first[1])
+    model.optimizer.iterations.assign_add(1)
+    assert not np.array_equal(first, model._noise(tf.zeros([3, 4, 8])))
+
+
+def test_rerendering_needs_calibration():
+    with pytest.raises(DcignError, match="was not calibrated"):
+        tiny().rerender(images(1), azimuth=3.0)
+    with pytest.raises(DcignError, match="was not calibrated"):
+        tiny().infer(images(1))
+
+
+def test_rerendering_sets_one_latent_and_keeps_the_others(calibrated):
+    some = images(3)
+    codes = calibrated.encode(some)[0].numpy()
+    edited = calibrated.edit(codes, elevation=[5.0, float("nan"), -5.0]).numpy()
+    expected = calibrated.calibration.latent_of("elevation", [5.0, -5.0]).numpy()
+    np.testing.assert_allclose(edited[[0, 2], 1], expected)
+    np.testing.assert_array_equal(edited[1], codes[1])
+    np.testing.assert_array_equal(np.delete(edited, 1, 1), np.delete(codes, 1, 1))
+    np.testing.assert_allclose(
+        calibrated.rerender(some, elevation=[5.0, np.nan, -5.0]), calibrated.decode(edited), atol=1e-6
+    )
+    np.testing.assert_allclose(calibrated.rerender(some), calibrated(some), atol=1e-6)
+
+
+def test_rerendering_unknown_factors_is_refused(calibrated):
+    with pytest.raises(ValueError, match="yaw: not a factor of this model; it has azimuth"):
+        calibrated.rerender(images(1), yaw=3.0)
+
+
+def test_inference_is_in_degrees(calibrated):
+    inferred = calibrated.infer(images(4))
+    for factor, (low, high) in calibrated.factor_ranges.items():
+        values = inferred[factor].numpy()
+        assert values.shape == (4,) and (low <= values).all() and (values <= high).all()
+
+
+def test_several_latents_cannot_be_calibrated():
+    model = tiny(layout={"azimuth": 2, "intrinsic": 3})
+    with pytest.raises(DcignError, match="azimuth: has 2 latents"):
+        model.calibrate(images(100), {"azimuth": np.arange(100.0)})
+
+
+def test_saving_keeps_everything(calibrated, tmp_path):
+    path = str(tmp_path / "model.keras")
+    calibrated.save(path)
+    again = load_model(path)
+    assert again.get_config() == calibrated.get_config()
+    assert again.factor_ranges == calibrated.factor_ranges
+    some = images(2)
+    np.testing.assert_array_equal(again.rerender(some, azimuth=20.0), calibrated.rerender(some, azimuth=20.0))
+
+
+def test_loading_something_else_is_an_error_with_the_files_name(tmp_path):
+    path = tmp_path / "model.keras"
+    with pytest.raises(DcignError, match="model.keras: not a model"):
+        load_model(str(path))
+    path.write_bytes(b"no zip")
+    with pytest.raises(DcignError, match="model.keras: not a model"):
+        load_model(str(path))
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
+    with pytest.raises(DcignError, match="holds a Sequential"):
+        load_model(str(path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 71}, "nearest: 70 and 86"),
+        ({"clamp_to": "median"}, "clamp_to: got 'median'"),
+        ({"procedure": "magic"}, "procedure: got 'magic'"),
+        ({"invariance_strength": -1}, "invariance_strength: got -1"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**arguments)
