@@ -15,14 +15,18 @@ the material and the place of each vertex on the neutral mesh. Upstream's axes a
 """
 
 import dataclasses
+import json
 import os
 import pathlib
+import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dcign_tf.errors import DcignError
+from dcign_tf.scenes import wavefront
 from dcign_tf.scenes.morphable import MorphableModel
 from dcign_tf.scenes.render import smooth_normals
 
@@ -57,6 +61,7 @@ class _Head:
     vertices: np.ndarray  # float32 [V, 3]
     triangles: np.ndarray  # int32 [T, 3]
     materials: np.ndarray  # uint8 [T], into MATERIALS
+    identity_names: tuple[str, ...]
     identity: np.ndarray  # float32 [K, V, 3]
     expression_names: tuple[str, ...]
     expressions: np.ndarray  # float32 [E, V, 3]
@@ -86,12 +91,15 @@ def load(
     location = pathlib.Path(path)
     if not location.exists():
         raise DcignError(f"{location}: no such file or folder; {_WHERE}")
-    head = _read_compact(location, identity_modes, expressions)
-    return _build(head)
+    if location.is_dir():
+        return _build(_read_folder(location, identity_modes, expressions))
+    if location.suffix.lower() == ".obj":
+        raise DcignError(f"{location}: a single file of the model; give the folder that holds it")
+    return _build(_read_compact(location, identity_modes, expressions))
 
 
 def _build(head: _Head) -> MorphableModel:
-    names = [f"identity/{k:03d}" for k in range(len(head.identity))]
+    names = [f"identity/{name}" for name in head.identity_names]
     modes = list(head.identity)
     one_sided = [False] * len(modes)
     for name, mode in _expression_modes(head):
@@ -169,7 +177,7 @@ def _expression_modes(head: _Head) -> list[tuple[str, np.ndarray]]:
     """Named expression modes, what one standard deviation of each adds; float32 [V, 3] each."""
     shapes = dict(zip(head.expression_names, head.expressions, strict=True))
     coupled = {member for members in _COUPLED.values() for member in members} - {"jawOpen"}
-    groups = {name: (name,) for name in shapes if name not in coupled}
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in shapes if name not in coupled}
     groups |= {
         name: members
         for name, members in _COUPLED.items()
@@ -183,6 +191,90 @@ def _expression_modes(head: _Head) -> list[tuple[str, np.ndarray]]:
 
 
 # --- Reading ---------------------------------------------------------------------------------------------
+
+
+_NEUTRAL = "generic_neutral_mesh.obj"
+_INDICES = "vertex_indices.json"
+# Blendshapes of later versions, which `vertex_indices.json` does not name.
+_UNLISTED = ("PupilDilate_L", "PupilDilate_R", "cheekRaiser_L", "cheekRaiser_R")
+
+
+def _read_folder(path: pathlib.Path, identity_modes: int | None, expressions: bool) -> _Head:
+    """Reads upstream's OBJ files; of the modes, those that are there."""
+    folder = next((f for f in (path, path / "FaceXModel") if (f / _NEUTRAL).exists()), None)
+    if folder is None:
+        raise DcignError(f"{path}: holds neither {_NEUTRAL} nor FaceXModel/{_NEUTRAL}; {_WHERE}")
+    neutral = folder / _NEUTRAL
+    mesh = wavefront.read_mesh(neutral)
+    missing = [name for name in MATERIALS if name not in mesh.materials]
+    if missing:
+        raise DcignError(
+            f"{neutral}: no `usemtl {missing[0]}`; expected ICT-FaceKit's neutral mesh; {_WHERE}"
+        )
+    to_ours = np.array(
+        [MATERIALS.index(name) if name in MATERIALS else -1 for name in mesh.materials] + [-1]
+    )
+    materials = to_ours[
+        mesh.triangle_material
+    ]  # faces without a material are numbered -1: the last
+    triangles = mesh.triangles[materials >= 0]
+    empty = [name for k, name in enumerate(MATERIALS) if k not in materials]
+    if empty:
+        raise DcignError(f"{neutral}: no face of the material {empty[0]}")
+    used = np.unique(triangles)
+    renumbered = np.full(len(mesh.vertices), -1, np.int32)
+    renumbered[used] = np.arange(len(used), dtype=np.int32)
+
+    def mode(file: pathlib.Path) -> np.ndarray:
+        vertices = wavefront.read_vertices(file)
+        if len(vertices) != len(mesh.vertices):
+            raise DcignError(
+                f"{file}: holds {len(vertices)} vertices, must be {len(mesh.vertices)} as in {_NEUTRAL}"
+            )
+        return (vertices - mesh.vertices)[used].astype(np.float32)
+
+    identities = sorted(
+        file for file in folder.iterdir() if re.fullmatch(r"identity\d{3}\.obj", file.name)
+    )
+    if not identities:
+        raise DcignError(f"{folder}: holds no identityNNN.obj, at least one is needed; {_WHERE}")
+    identities = identities[:identity_modes]
+    blendshapes = []
+    if expressions:
+        names = sorted({*_expression_names(folder / _INDICES), *_UNLISTED})
+        blendshapes = [name for name in names if (folder / f"{name}.obj").exists()]
+    none = np.zeros((0, len(used), 3), np.float32)
+    return _Head(
+        vertices=mesh.vertices[used].astype(np.float32),
+        triangles=renumbered[triangles],
+        materials=materials[materials >= 0].astype(np.uint8),
+        identity_names=tuple(file.stem.removeprefix("identity") for file in identities),
+        identity=np.stack([mode(file) for file in identities]),
+        expression_names=tuple(blendshapes),
+        expressions=np.stack([*none, *(mode(folder / f"{name}.obj") for name in blendshapes)])
+        if blendshapes
+        else none,
+        origin=folder.resolve().name,
+    )
+
+
+def _expression_names(path: pathlib.Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(wavefront.MAX_BYTES)
+        names = json.loads(data)["expressions"]
+    except FileNotFoundError:
+        raise DcignError(f"{path}: no such file; it names the expressions; {_WHERE}") from None
+    except OSError as error:
+        raise DcignError(f"{path}: cannot read this file: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DcignError(f"{path}: not JSON with a list `expressions`, as upstream's is") from None
+    # A name becomes part of a path.
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and re.fullmatch(r"\w{1,64}", name, re.ASCII) for name in names
+    ):
+        raise DcignError(f"{path}: `expressions` must be a list of names of letters and digits")
+    return names
 
 
 def _read_compact(path: pathlib.Path, identity_modes: int | None, expressions: bool) -> _Head:
@@ -202,7 +294,10 @@ def _read_compact(path: pathlib.Path, identity_modes: int | None, expressions: b
                 shapes = shapes.astype(np.float32)
                 stored = _read_array(archive, "expression_names", "U", (len(shapes),))
                 expression_names = tuple(str(name) for name in stored)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (
+        *(ValueError, EOFError, OSError, RuntimeError),
+        *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+    ) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DcignError(f"{path}: not a compact ICT-FaceKit model (.npz): {detail}") from error
     if len(identity) == 0:
@@ -232,6 +327,7 @@ def _read_compact(path: pathlib.Path, identity_modes: int | None, expressions: b
         vertices=vertices.astype(np.float32),
         triangles=triangles.astype(np.int32),
         materials=to_ours[materials],
+        identity_names=tuple(f"{k:03d}" for k in range(len(identity))),
         identity=identity,
         expression_names=expression_names,
         expressions=shapes,
