@@ -1,0 +1,247 @@
+"""Random scenes in groups of which exactly one factor varies (section 3.1 of the paper), and their images.
+
+A group is a pure function of the configuration, the split, the factor and the group's index: each has a random
+stream of its own, so any group can be made alone, in any order, by any process, and always is the same.
+"""
+
+import dataclasses
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcign_tf.errors import UsageError
+from dcign_tf.scenes import load_source
+from dcign_tf.scenes.morphable import MorphableModel
+from dcign_tf.scenes.render import Camera, Shading, render
+
+# The scene's factors; the last one is all the rest: shape, texture and expression.
+FACTORS = ("azimuth", "elevation", "light_azimuth", "intrinsic")
+EXTRINSIC = FACTORS[:-1]
+# Groups in which everything varies at once.
+MIXED = "mixed"
+SPLITS = ("train", "validation", "test")
+
+# The keys of the random streams. Numbers of their own, so that a new name never changes what an old one draws.
+_SPLIT_STREAMS = {"train": 0, "validation": 1, "test": 2}
+_FACTOR_STREAMS = {"azimuth": 0, "elevation": 1, "light_azimuth": 2, "intrinsic": 3, MIXED: 4}
+
+_LIMITS = {"azimuth_range": 180.0, "elevation_range": 90.0, "light_range": 180.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneConfig:
+    """All that the images of a data set depend on, besides how many there are.
+
+    Attributes:
+        source: which morphable model, a key of `dcign_tf.scenes.SOURCES`.
+        source_path: where its files are; None for a source without files.
+        image_size: height and width in pixels.
+        group_size: images in a group.
+        azimuth_range: lowest and highest azimuth in degrees.
+        elevation_range: lowest and highest elevation in degrees.
+        light_range: lowest and highest azimuth of the light in degrees.
+        seed: of all that is random.
+        field_of_view: see `Camera`, in degrees.
+        zoom: see `Camera`.
+        supersample: samples per pixel along each axis.
+        ambient: this and the following, see `Shading`.
+        diffuse: Lambertian reflection.
+        specular: strength of the highlight.
+        shininess: exponent of the highlight.
+        light_elevation: height of the light, in degrees.
+        background: grey value behind the head.
+
+    Raises:
+        UsageError: a value is impossible; the message names the flag.
+    """
+
+    source: str = "builtin_face"
+    source_path: str | None = None
+    image_size: int = 150
+    group_size: int = 20
+    azimuth_range: tuple[float, float] = (-90.0, 90.0)
+    elevation_range: tuple[float, float] = (-25.0, 25.0)
+    light_range: tuple[float, float] = (-80.0, 80.0)
+    seed: int = 0
+    field_of_view: float = Camera.field_of_view
+    zoom: float = Camera.zoom
+    supersample: int = 2
+    ambient: float = Shading.ambient
+    diffuse: float = Shading.diffuse
+    specular: float = Shading.specular
+    shininess: float = Shading.shininess
+    light_elevation: float = Shading.light_elevation
+    background: float = Shading.background
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("image_size", 1, 4096),
+            ("group_size", 2, 10_000),
+            ("seed", 0, 2**63 - 1),
+            ("supersample", 1, 16),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"--{name}: got {value}, must be {low} to {high}")
+        for name, limit in _LIMITS.items():
+            low_angle, high_angle = getattr(self, name)
+            if not -limit <= low_angle < high_angle <= limit:
+                raise UsageError(
+                    f"--{name}: got {low_angle:g},{high_angle:g}; must be two angles in degrees, "
+                    f"the lower one first, from -{limit:g} to {limit:g}"
+                )
+            object.__setattr__(self, name, (float(low_angle), float(high_angle)))
+        try:
+            self.camera, self.shading  # noqa: B018 - made for the checks of their own.
+        except ValueError as error:
+            raise UsageError(f"--{error}") from error
+
+    @property
+    def camera(self) -> Camera:
+        """Position and lens."""
+        return Camera(self.field_of_view, self.zoom)
+
+    @property
+    def shading(self) -> Shading:
+        """The light's and the surface's constants."""
+        fields = (field.name for field in dataclasses.fields(Shading))
+        return Shading(**{name: getattr(self, name) for name in fields})
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each extrinsic factor, in degrees."""
+        ranges = (self.azimuth_range, self.elevation_range, self.light_range)
+        return dict(zip(EXTRINSIC, ranges, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        fields = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
+        """The reverse of `to_dict`; fields that are not there have their defaults.
+
+        Raises:
+            ValueError: a field is unknown or of the wrong type.
+            UsageError: a value is impossible.
+        """
+        hints = typing.get_type_hints(cls)
+        for name, value in values.items():
+            if name not in hints:
+                raise ValueError(f"{name}: no such setting; there are {', '.join(hints)}")
+            if not _is_a(value, hints[name]):
+                raise ValueError(f"{name}: got {value!r}, of the wrong type")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON fits a field's type: str, int, float, a pair of floats, or str | None."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_a(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == 2
+            and all(_is_a(v, float) for v in value)
+        )
+    if isinstance(value, bool):  # To Python, but not to us, a number.
+        return False
+    if hint is float:
+        return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, hint)
+
+
+class Group(NamedTuple):
+    """Images of one group and what they show.
+
+    Attributes:
+        images: uint8 [B, S, S, 1].
+        degrees: float32 [B, 3], azimuth, elevation and light azimuth.
+        coefficients: float32 [B, K], the identities, in standard deviations of the model's modes.
+    """
+
+    images: np.ndarray
+    degrees: np.ndarray
+    coefficients: np.ndarray
+
+
+class SceneSampler:
+    """Draws groups of scenes and renders them.
+
+        sampler = SceneSampler(SceneConfig(image_size=70))
+        group = sampler.group("train", "azimuth", 17)
+
+    Splits never share an identity: theirs come from different random streams.
+
+    Args:
+        config: what to draw from.
+        model: the morphable model, where the caller has it loaded already; otherwise `config` says which to load.
+
+    Raises:
+        DcignError: the model cannot be loaded.
+    """
+
+    def __init__(self, config: SceneConfig, model: MorphableModel | None = None) -> None:
+        self.config = config
+        self.model = load_source(config.source, config.source_path) if model is None else model
+
+    def draw(
+        self, split: str, factor: str, index: int, variant: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws the scenes of a group without rendering them.
+
+        Args:
+            split: "train", "validation" or "test".
+            factor: which factor varies, one of `FACTORS`, or "mixed" for all of them.
+            index: the group's number, 0 or more.
+            variant: other numbers than 0 give other groups, for callers that need many streams of their own.
+
+        Returns:
+            degrees: float32 [B, 3], azimuth, elevation and light azimuth.
+            coefficients: float32 [B, K].
+        """
+        if split not in _SPLIT_STREAMS:
+            raise ValueError(f"split: got {split!r}, must be one of {', '.join(SPLITS)}")
+        if factor not in _FACTOR_STREAMS:
+            raise ValueError(f"factor: got {factor!r}, must be one of {', '.join(_FACTOR_STREAMS)}")
+        if not 0 <= index < 2**62 or not 0 <= variant < 2**63:
+            raise ValueError(
+                f"index, variant: got {index}, {variant}; must be 0 or more, below 2**62"
+            )
+        # Every part has a fixed number of 32-bit words, or two groups could have one key.
+        parts = (variant >> 32, variant & 0xFFFFFFFF, index >> 32, index & 0xFFFFFFFF)
+        key = (_SPLIT_STREAMS[split], _FACTOR_STREAMS[factor], *parts)
+        sequence = np.random.SeedSequence(self.config.seed, spawn_key=key)
+        rng = np.random.Generator(np.random.Philox(sequence))
+
+        size = self.config.group_size
+        low, high = np.array(list(self.config.ranges.values())).T
+        shared = rng.uniform(low, high)
+        each = rng.uniform(low, high, (size, len(EXTRINSIC)))
+        varies = np.array([factor in (name, MIXED) for name in EXTRINSIC])
+        degrees = np.where(varies, each, shared).astype(np.float32)
+        if factor in (FACTORS[-1], MIXED):
+            coefficients = self.model.draw(rng, size)
+        else:
+            coefficients = np.repeat(self.model.draw(rng, 1), size, axis=0)
+        return degrees, coefficients.astype(np.float32)
+
+    def group(self, split: str, factor: str, index: int, variant: int = 0) -> Group:
+        """Draws and renders a group; arguments as for `draw`."""
+        degrees, coefficients = self.draw(split, factor, index, variant)
+        images = render(
+            self.model,
+            coefficients,
+            *degrees.T,
+            self.config.image_size,
+            self.config.camera,
+            self.config.shading,
+            self.config.supersample,
+        )
+        return Group(images, degrees, coefficients)
