@@ -4,7 +4,7 @@
     python3 run.py quickstart [flags]    train on rendered faces, evaluate, re-render one (flags: of dcign-train)
     python3 run.py test [arguments]      the tests; without arguments (pytest's) with coverage
     python3 run.py slow [arguments]      the tests that take minutes
-    python3 run.py check [--fix]         formatter, linter and type checker; --fix formats and mends
+    python3 run.py check [--fix]         formatter, linter, type checker, BUILD; --fix formats and mends
     python3 run.py install               nothing more: then `. .venv/bin/activate` gives all commands
 
 Needs Python 3.11, 3.12 or 3.13 and nothing else. Everything is installed into .venv beside this file, or where
@@ -103,7 +103,7 @@ def slow(arguments: "list[str]") -> int:
 
 
 def check(arguments: "list[str]") -> int:
-    """Runs formatter, linter and type checker, all of them even if the first complains."""
+    """Runs formatter, linter, type checker and the check of BUILD, all of them even if the first complains."""
     if arguments not in ([], ["--fix"]):
         raise Failure("check takes --fix or nothing, got {}".format(" ".join(arguments)))
     python = environment(_ROOT, extra="dev")
@@ -112,10 +112,11 @@ def check(arguments: "list[str]") -> int:
         ["ruff", "format", *([] if fix else ["--check"]), "."],
         ["ruff", "check", *(["--fix"] if fix else []), "."],
         ["mypy"],
+        ["tests.build_file", *([] if fix else ["--check"])],
     ]
     statuses = []
     for command in commands:
-        print("$ " + " ".join(command), flush=True)
+        print("$ python -m " + " ".join(command), flush=True)
         statuses.append(_call([python, "-m", *command]))
     return max(statuses)
 
