@@ -16,11 +16,11 @@ the material and the place of each vertex on the neutral mesh. Upstream's axes a
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,7 +51,7 @@ _FACE, _BACK, _SCLERA_LEFT, _SCLERA_RIGHT, _IRIS_LEFT, _IRIS_RIGHT = range(6)
 _CENTER = (0.0, 2.9, 1.6)
 _RADIUS = 12.3
 
-_MAX_ELEMENTS = 1 << 26  # of one array: eight times upstream's largest
+_MAX_BYTES = 1 << 27  # of one stored array: a dozen times the largest there is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +89,18 @@ def load(
     if identity_modes is not None and identity_modes < 1:
         raise ValueError(f"identity_modes: got {identity_modes}, must be at least 1")
     location = pathlib.Path(path)
-    if not location.exists():
-        raise DcignError(f"{location}: no such file or folder; {_WHERE}")
-    if location.is_dir():
-        return _build(_read_folder(location, identity_modes, expressions))
-    if location.suffix.lower() == ".obj":
-        raise DcignError(f"{location}: a single file of the model; give the folder that holds it")
-    return _build(_read_compact(location, identity_modes, expressions))
+    try:
+        if location.is_dir():
+            head = _read_folder(location, identity_modes, expressions)
+        elif not location.exists():
+            raise DcignError(f"{location}: no such file or folder; {_WHERE}")
+        elif location.suffix.lower() == ".obj":
+            raise DcignError(f"{location}: one file of the model; give the folder that holds it")
+        else:
+            head = _read_compact(location, identity_modes, expressions)
+    except OSError as error:
+        raise DcignError(f"{location}: cannot be read: {error.strerror or error}") from error
+    return _build(head)
 
 
 def _build(head: _Head) -> MorphableModel:
@@ -243,7 +248,9 @@ def _read_folder(path: pathlib.Path, identity_modes: int | None, expressions: bo
     if expressions:
         names = sorted({*_expression_names(folder / _INDICES), *_UNLISTED})
         blendshapes = [name for name in names if (folder / f"{name}.obj").exists()]
-    none = np.zeros((0, len(used), 3), np.float32)
+    shapes = np.empty((len(blendshapes), len(used), 3), np.float32)
+    for shape, name in zip(shapes, blendshapes, strict=True):
+        shape[:] = mode(folder / f"{name}.obj")
     return _Head(
         vertices=mesh.vertices[used].astype(np.float32),
         triangles=renumbered[triangles],
@@ -251,9 +258,7 @@ def _read_folder(path: pathlib.Path, identity_modes: int | None, expressions: bo
         identity_names=tuple(file.stem.removeprefix("identity") for file in identities),
         identity=np.stack([mode(file) for file in identities]),
         expression_names=tuple(blendshapes),
-        expressions=np.stack([*none, *(mode(folder / f"{name}.obj") for name in blendshapes)])
-        if blendshapes
-        else none,
+        expressions=shapes,
         origin=folder.resolve().name,
     )
 
@@ -294,28 +299,31 @@ def _read_compact(path: pathlib.Path, identity_modes: int | None, expressions: b
                 shapes = shapes.astype(np.float32)
                 stored = _read_array(archive, "expression_names", "U", (len(shapes),))
                 expression_names = tuple(str(name) for name in stored)
-    except (
-        *(ValueError, EOFError, OSError, RuntimeError),
-        *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-    ) as error:
+    # Of a damaged file, zipfile, zlib and NumPy complain in a dozen ways.
+    except Exception as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DcignError(f"{path}: not a compact ICT-FaceKit model (.npz): {detail}") from error
-    if len(identity) == 0:
-        raise DcignError(f"{path}: identity_modes: holds none, at least one is needed")
+    for name, array in (("identity_modes", identity), ("triangles", triangles)):
+        if len(array) == 0:
+            raise DcignError(f"{path}: {name}: holds none, at least one is needed")
     for name, array in (
         ("vertices", vertices),
         ("identity_modes", identity),
         ("expression_modes", shapes),
     ):
-        if not np.isfinite(array).all():
-            raise DcignError(f"{path}: {name}: holds values that are not finite")
+        if not (np.abs(array) <= wavefront.MAX_COORDINATE).all():
+            raise DcignError(
+                f"{path}: {name}: holds values that are not finite or beyond "
+                f"{wavefront.MAX_COORDINATE:.0e}"
+            )
     for name, array, limit in (
         ("triangles", triangles, count),
         ("triangle_material", materials, len(names)),
     ):
-        if array.size and not (0 <= array.min() and array.max() < limit):
+        if not (0 <= array.min() and array.max() < limit):
             raise DcignError(
-                f"{path}: {name}: got indices {array.min()} to {array.max()}, must be 0 to {limit - 1}"
+                f"{path}: {name}: got indices {array.min()} to {array.max()}, "
+                f"must be 0 to {limit - 1}"
             )
     unknown = [str(name) for name in names if name not in MATERIALS]
     if unknown:
@@ -360,15 +368,15 @@ def _read_array(
             found, _, dtype = np.lib.format.read_array_header_2_0(file)
     if dtype.hasobject:
         raise ValueError(f"{name}: holds pickled objects, which are never read")
-    if dtype.kind not in kinds or dtype.itemsize > 1024:
+    if dtype.kind not in kinds:
         raise ValueError(f"{name}: got dtype {dtype}")
     if len(found) != len(shape) or any(
         want is not None and have != want for have, want in zip(found, shape, strict=True)
     ):
         expected = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name}: got shape {found}, must be ({expected})")
-    if int(np.prod(found, dtype=object)) > _MAX_ELEMENTS:
-        raise ValueError(f"{name}: got shape {found}, which is too large to be this model's")
+    if math.prod(found) * dtype.itemsize > _MAX_BYTES:
+        raise ValueError(f"{name}: got shape {found} of {dtype}, which is too large for this model")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

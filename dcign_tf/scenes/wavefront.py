@@ -16,7 +16,7 @@ from dcign_tf.errors import DcignError
 # 30,000 vertices in 3 MB, in centimetres.
 MAX_BYTES = 16 << 20
 MAX_VERTICES = 200_000
-_MAX_COORDINATE = 1e6
+MAX_COORDINATE = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _vertices(lines: list[bytes], path: str | os.PathLike[str]) -> np.ndarray:
         if line[:2] in (b"v ", b"v\t") and _points([line]) is None:
             raise DcignError(
                 f"{path}: line {number}: got {_quote(line)}, must be `v x y z` with three numbers "
-                f"within {_MAX_COORDINATE:.0e}"
+                f"within {MAX_COORDINATE:.0e}"
             )
     raise AssertionError("vertices were refused together that are right on their own")
 
@@ -136,7 +136,7 @@ def _points(rows: list[bytes]) -> np.ndarray | None:
         points = np.loadtxt(rows, np.float64, comments=None, usecols=(1, 2, 3), ndmin=2)
     except ValueError:
         return None
-    right = points.shape == (len(rows), 3) and (np.abs(points) <= _MAX_COORDINATE).all()
+    right = points.shape == (len(rows), 3) and (np.abs(points) <= MAX_COORDINATE).all()
     return points if right else None  # NaN is not within bounds either
 
 
