@@ -66,6 +66,13 @@ class _Sources:
             file for file in self.files if file.startswith("dcign_tf/") and file not in packages
         ]
         direct = {self.label(file): self.dependencies(file) for file in self.files}
+        # Importing a module runs its package's __init__.py first, and may need what that needs. Libraries cannot say
+        # so, or a package and its modules would depend on each other; what is run says it in their place.
+        running = {
+            self.label(file): self.with_packages(direct, self.label(file))
+            for file in self.files
+            if file not in packages
+        }
         blocks = [_rule("py_library", name="package", srcs=packages)]
         for file in packages:
             blocks.append(
@@ -95,7 +102,11 @@ class _Sources:
                 command = "dcign-" + pathlib.PurePosixPath(file).stem
                 blocks.append(
                     _rule(
-                        "py_binary", name=command, srcs=[file], main=file, deps=[self.label(file)]
+                        "py_binary",
+                        name=command,
+                        srcs=[file],
+                        main=file,
+                        deps=_in_order({self.label(file), *running[self.label(file)]}),
                     )
                 )
         heavy = []
@@ -103,7 +114,7 @@ class _Sources:
             label = self.label(file)
             needs = {
                 name.removeprefix(":pypi/")
-                for name in _closure(label, direct)
+                for name in _closure(label, {**direct, label: running[label]})
                 if name.startswith(":pypi/")
             }
             if needs - LIGHT:
@@ -118,7 +129,7 @@ class _Sources:
                     args=[file],
                     data=self.data(file),
                     tags=["manual"] if needs - LIGHT else [],
-                    deps=direct[label],
+                    deps=running[label],
                 )
             )
         blocks.append(_rule("test_suite", name="heavy_tests", tags=["manual"], tests=heavy))
@@ -151,6 +162,29 @@ class _Sources:
             found - {self.label(file)}, key=lambda label: (label.startswith(":pypi/"), label)
         )
 
+    def with_packages(self, direct: dict[str, list[str]], label: str) -> list[str]:
+        """What a target states, and the packages of all modules it needs as far as their __init__.py import things."""
+        packages = {
+            self.label(file): file.removesuffix("__init__.py")
+            for file in self.files
+            if file.endswith("/__init__.py")
+            and direct[self.label(file)]
+            and file != "dcign_tf/__init__.py"
+        }
+        of_label = {self.label(file): file for file in self.files}
+        deps = list(direct[label])
+        while True:
+            needed = _closure(label, {**direct, label: deps}) - {label}
+            missing = {
+                package
+                for package, folder in packages.items()
+                if package not in needed
+                and any(of_label.get(name, "").startswith(folder) for name in needed | {label})
+            }
+            if not missing:
+                return _in_order({*deps, *missing})
+            deps = [*deps, *missing]
+
     def defines(self, file: str, function: str) -> bool:
         """Whether a file has a function of that name."""
         body = ast.parse(self.files[file]).body
@@ -181,6 +215,10 @@ class _Sources:
         if file == "tests/build_file_test.py":
             groups.add(":sources")
         return [*sorted(groups), *sorted(named | {"pyproject.toml"})]
+
+
+def _in_order(labels: set[str]) -> list[str]:
+    return sorted(labels, key=lambda label: (label.startswith(":pypi/"), label))
 
 
 def _closure(label: str, direct: dict[str, list[str]]) -> set[str]:

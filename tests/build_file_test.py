@@ -97,6 +97,15 @@ def test_targets_from_imports(checkout: pathlib.Path) -> None:
     assert {"pypi/numpy", "pypi/pillow", "pypi/pytest"} <= set(targets)
 
 
+def test_what_is_run_needs_the_packages_of_its_modules(checkout: pathlib.Path) -> None:
+    """Importing dcign_tf.scenes.face runs dcign_tf/scenes/__init__.py, and may need what that imports."""
+    (checkout / "tests" / "show_test.py").write_text("from dcign_tf.cli import show\n")
+    targets = _targets(build_file.generate(checkout))
+    assert targets["tests/show_test"]["deps"] == [":cli/show", ":scenes"]
+    assert targets["dcign-show"]["deps"] == [":cli/show", ":scenes", ":scenes/face"]
+    assert targets["cli/show"]["deps"] == [":package", ":scenes/face"]
+
+
 def test_heavy_tests_are_manual(checkout: pathlib.Path) -> None:
     targets = _targets(build_file.generate(checkout))
     assert "tags" not in targets["tests/code_test"]
