@@ -8,7 +8,8 @@ _COMMANDS = ("data", "train", "evaluate", "rerender", "export")
 
 _DEVELOPMENT = [
     "pytest>=8",
-    "pytest-cov>=5",
+    "pytest-cov>=7",
+    "coverage>=7.10",
     "hypothesis>=6.100",
     # A formatter's next release formats differently: pinned to one series.
     "ruff>=0.17,<0.18",
