@@ -1,0 +1,510 @@
+"""Renders a data set of mini-batches into a folder, with all cores.
+
+The files' bytes depend on the configuration alone, not on the number of processes nor on how often the work was
+interrupted: each file is written by one process under a temporary name, and takes its own when it is complete.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import pathlib
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dcign_tf import files
+from dcign_tf.datasets import manifest as manifests
+from dcign_tf.datasets import records
+from dcign_tf.datasets.manifest import File, Manifest, Shard
+from dcign_tf.datasets.scenes import FACTORS, MIXED, SPLITS, SceneConfig, SceneSampler
+from dcign_tf.errors import DcignError, UsageError
+from dcign_tf.progress import progress
+from dcign_tf.scenes.morphable import MorphableModel
+
+_ACTIVE = {name: index for index, name in enumerate((*FACTORS, MIXED))}
+
+
+def standard_groups(
+    train: int = 3000,
+    validation: int = 60,
+    test: int = 100,
+    mixed_images: int = 2000,
+    group_size: int = 20,
+) -> dict[str, dict[str, int]]:
+    """How many groups of each kind a data set has.
+
+    Args:
+        train: groups of each factor to train on.
+        validation: groups of each factor for validation.
+        test: groups of each factor for the test.
+        mixed_images: images in which everything varies, in each split (the training set's fit the calibration);
+            rounded up to whole groups.
+        group_size: images in a group.
+    """
+    mixed = math.ceil(mixed_images / group_size)
+    per_split = zip(SPLITS, (train, validation, test), strict=True)
+    return {split: {**dict.fromkeys(FACTORS, count), MIXED: mixed} for split, count in per_split}
+
+
+def render_dataset(
+    config: SceneConfig,
+    directory: str | os.PathLike[str],
+    groups: Mapping[str, Mapping[str, int]],
+    processes: int | None = None,
+    groups_per_shard: int = 64,
+) -> Manifest:
+    """Renders a data set, or what is missing of it; returns at once when nothing is.
+
+    With more than one process, call it from a main module that does nothing when imported (`if __name__ ==
+    "__main__":`), as for all of Python's multiprocessing.
+
+    Args:
+        config: the scenes.
+        directory: where to; new, empty, or with the same data set, whole or unfinished.
+        groups: for each split, for each factor and "mixed", how many groups; see `standard_groups`.
+        processes: how many processes render; all cores by default.
+        groups_per_shard: groups in a file.
+
+    Returns:
+        The manifest, as written into the folder.
+
+    Raises:
+        UsageError: `directory` holds something else.
+        DcignError: the disk is too small, a process was killed, another one is rendering there.
+        OSError: the folder cannot be written.
+    """
+    folder = pathlib.Path(directory)
+    processes = available_cores() if processes is None else processes
+    if processes < 1:
+        raise UsageError(f"--processes: got {processes}, must be 1 or more")
+    sampler = SceneSampler(config)
+    draft = _draft(config, sampler.model, groups, groups_per_shard)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        finished = _claim(folder, draft)
+        if finished is not None:
+            return finished
+        for split in draft.groups:
+            (folder / split).mkdir(exist_ok=True)
+        _remove_temporaries(folder)
+        try:
+            entries = _fill(folder, draft, sampler, processes)
+        finally:
+            _remove_temporaries(folder)
+        complete = dataclasses.replace(
+            draft, files={shard.name: entries[shard] for shard in draft.shards()}
+        )
+        with files.atomic_write(folder / manifests.NAME, "w") as file:
+            file.write(complete.to_json())
+        (folder / manifests.UNFINISHED).unlink()
+    return complete
+
+
+def verify_dataset(directory: str | os.PathLike[str]) -> Manifest:
+    """Compares every file of a data set with the manifest's checksum.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DcignError: a file is missing or differs; the message names it.
+    """
+    folder = pathlib.Path(directory)
+    manifest = Manifest.load(folder)
+    bad = []
+    names = list(manifest.files)
+    # Hashing lets go of Python's lock, so threads do.
+    with (
+        concurrent.futures.ThreadPoolExecutor(available_cores()) as pool,
+        progress(len(names), "verifying", unit="file") as bar,
+    ):
+        digests = pool.map(manifests.sha256_of, (folder / name for name in names))
+        for name, digest in zip(names, digests, strict=True):
+            if digest != manifest.files[name].sha256:
+                bad.append(name)
+            bar.update()
+    if bad:
+        more = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
+        raise DcignError(
+            f"{folder / bad[0]}: corrupt: its checksum is not the manifest's{more}; delete it and run the "
+            "dcign-data command that made this data set again"
+        )
+    return manifest
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# --- What is to be done ----------------------------------------------------------------------------------
+
+
+def _draft(
+    config: SceneConfig,
+    model: MorphableModel,
+    groups: Mapping[str, Mapping[str, int]],
+    groups_per_shard: int,
+) -> Manifest:
+    draft = Manifest(
+        settings={**config.to_dict(), "model_sha256": fingerprint(model)},
+        source=model.source,
+        image_size=config.image_size,
+        group_size=config.group_size,
+        factors=FACTORS,
+        ranges=config.ranges,
+        coefficients=model.coefficients,
+        groups={split: dict(counts) for split, counts in groups.items()},
+        groups_per_shard=groups_per_shard,
+        files={},
+    )
+    try:
+        Manifest.from_json(draft.to_json())
+    except ValueError as error:
+        raise UsageError(f"data set: {error}") from error
+    if not any(True for _ in draft.shards()):
+        raise UsageError("data set: got 0 groups in all; there must be some")
+    return draft
+
+
+def fingerprint(model: MorphableModel) -> str:
+    """SHA-256 of all numbers of a model: two models of one name need not be the same."""
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        if isinstance(value, np.ndarray):
+            digest.update(f"{field.name} {value.dtype} {value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        elif field.name == "radius":
+            digest.update(repr(float(value)).encode())
+    return digest.hexdigest()
+
+
+def _comparable(manifest: Manifest) -> dict[str, object]:
+    """What two manifests of one data set have in common, as flat settings. A path may differ: files move."""
+    settings = {k: v for k, v in manifest.settings.items() if k != "source_path"}
+    for split, counts in manifest.groups.items():
+        settings |= {f"{split} groups of {factor}": n for factor, n in counts.items()}
+    return {**settings, "groups_per_shard": manifest.groups_per_shard, "factors": manifest.factors}
+
+
+def _claim(folder: pathlib.Path, draft: Manifest) -> Manifest | None:
+    """Makes the folder this data set's, or returns the manifest when it is complete already."""
+    for name in (manifests.NAME, manifests.UNFINISHED):
+        path = folder / name
+        try:
+            stored = Manifest.from_json(path.read_text("utf-8"))
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise UsageError(
+                f"--output: {path} is not the manifest of a data set: {error}; give another folder"
+            ) from error
+        there, asked = _comparable(stored), _comparable(draft)
+        differing = [
+            f"{key} (there {_shown(there.get(key))}, asked {_shown(asked.get(key))})"
+            for key in {**there, **asked}
+            if there.get(key) != asked.get(key)
+        ]
+        if differing:
+            raise UsageError(
+                f"--output: {folder} holds a data set of other settings; these differ: {'; '.join(differing)}. "
+                "Give another folder, or the same settings"
+            )
+        if name == manifests.NAME:
+            try:
+                return Manifest.load(folder)
+            except DcignError:
+                break  # Something is missing: made again below.
+        _check_space(folder, draft)
+        return None
+    else:
+        others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if others:
+            raise UsageError(
+                f"--output: {folder} holds other files ({sorted(others)[0]}, ...); give a new or empty folder"
+            )
+    _check_space(folder, draft)
+    with files.atomic_write(folder / manifests.UNFINISHED, "w") as file:
+        file.write(draft.to_json())
+    (folder / manifests.NAME).unlink(missing_ok=True)
+    return None
+
+
+def _shown(value: object) -> str:
+    text = ",".join(f"{v}" for v in value) if isinstance(value, list | tuple) else f"{value}"
+    return text if len(text) <= 24 else f"{text[:21]}..."
+
+
+def _check_space(folder: pathlib.Path, draft: Manifest) -> None:
+    missing = sum(
+        shard.count for shard in draft.shards() if not (folder / shard.name).exists()
+    )
+    needed = missing * draft.layout.record_length
+    free = shutil.disk_usage(folder).free
+    # A little more than the files themselves, for the file system's own needs.
+    if free < 1.02 * needed:
+        raise DcignError(
+            f"{folder}: not enough space on the disk: {free / 1e9:.2f} GB are free, "
+            f"{1.02 * needed / 1e9:.2f} GB are needed; fewer groups or a smaller --image_size need less"
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps a second rendering out of the folder. The lock goes with its process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Not every system has such locks; there, only the user keeps order.
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DcignError(f"{folder}: another dcign-data is rendering into it") from None
+        except OSError:
+            pass  # A file system without locks.
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_temporaries(folder: pathlib.Path) -> None:
+    for split in SPLITS:
+        for path in (folder / split).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+# --- Doing it --------------------------------------------------------------------------------------------
+
+
+def _fill(
+    folder: pathlib.Path, draft: Manifest, sampler: SceneSampler, processes: int
+) -> dict[Shard, File]:
+    """Renders all shards that are not there, and returns what each is."""
+    shards = list(draft.shards())
+    entries: dict[Shard, File] = {}
+    work = _Work(sampler, draft.layout, folder)
+    # Compiled here, the renderer is ready-made for all processes.
+    work.warm_up()
+    with _Workers(work, min(processes, len(shards))) as workers:
+        present = [shard for shard in shards if (folder / shard.name).exists()]
+        if present:
+            with progress(len(present), "checking what is there", unit="file") as bar:
+                for shard, entry in workers.run("check", present):
+                    if entry is not None:
+                        entries[shard] = entry
+                    bar.update()
+        missing = [shard for shard in shards if shard not in entries]
+        total, done = (draft.group_size * sum(s.count for s in some) for some in (shards, entries))
+        with progress(total, "rendering", unit="image", initial=done) as bar:
+            for shard, entry in workers.run("render", missing, lambda n: bar.update(n) and None):
+                assert entry is not None
+                entries[shard] = entry
+    return entries
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What a process can do."""
+
+    sampler: SceneSampler
+    layout: records.RecordLayout
+    folder: pathlib.Path
+
+    def warm_up(self) -> None:
+        self._record(SPLITS[0], FACTORS[0], 0)
+
+    def _record(self, split: str, factor: str, index: int) -> bytes:
+        group = self.sampler.group(split, factor, index)
+        return records.frame(self.layout.encode(*group, active=_ACTIVE[factor], index=index))
+
+    def render(self, shard: Shard, report: Callable[[int], None]) -> File:
+        """Writes a shard; reports images as they are done."""
+        path = self.folder / shard.name
+        digest, size = hashlib.sha256(), 0
+        try:
+            with files.atomic_write(path) as file:
+                for index in range(shard.first, shard.first + shard.count):
+                    record = self._record(shard.split, shard.factor, index)
+                    file.write(record)
+                    digest.update(record)
+                    size += len(record)
+                    report(self.layout.group_size)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.filename is None:  # Writing, unlike opening, does not say where.
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
+        return File(size, digest.hexdigest())
+
+    def check(self, shard: Shard, report: Callable[[int], None]) -> File | None:
+        """What a shard that is there already is, or None when it is not what would be rendered.
+
+        Its records' own checksums tell whether it is sound, their heads and tails whether it is the right one.
+        """
+        del report
+        length = self.layout.record_length
+        path = self.folder / shard.name
+        if path.stat().st_size != shard.count * length:
+            return None
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            for index in range(shard.first, shard.first + shard.count):
+                record = file.read(length)
+                payload = records.unframe(record)
+                active = _ACTIVE[shard.factor]
+                if payload is None or not self.layout.has_signature(payload, active, index):
+                    return None
+                digest.update(record)
+        return File(shard.count * length, digest.hexdigest())
+
+
+class _Workers:
+    """Processes that share out shards; with one, this process does it all itself.
+
+    They are spawned, not forked: the caller may have TensorFlow's threads running, which a fork would break.
+    Each has a pipe of its own, so that one that is killed is noticed and hurts no other; when this process is killed, they
+    find their pipes closed and end.
+    """
+
+    def __init__(self, work: _Work, count: int) -> None:
+        self._work = work
+        self._count = count
+        self._processes: list[Any] = []
+        self._pipes: list[multiprocessing.connection.Connection] = []
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+
+    def run(
+        self, action: str, shards: Sequence[Shard], report: Callable[[int], None] = lambda n: None
+    ) -> Iterator[tuple[Shard, File | None]]:
+        """Does `action` ("render" or "check") to all shards; yields each with its result, in any order."""
+        if self._count == 1:
+            for shard in shards:
+                yield shard, getattr(self._work, action)(shard, report)
+            return
+        if shards and not self._processes:
+            self._start()
+        waiting = collections.deque(shards)
+        busy: dict[Any, Shard] = {}
+        for pipe in self._pipes:
+            if waiting:
+                busy[pipe] = waiting.popleft()
+                self._send(pipe, (action, busy[pipe]))
+        while busy:
+            for ready in multiprocessing.connection.wait(list(busy)):
+                kind, value = self._receive(ready)
+                if kind == "images":
+                    report(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    yield busy.pop(ready), value
+                    if waiting:
+                        busy[ready] = waiting.popleft()
+                        self._send(ready, (action, busy[ready]))
+
+    def _send(self, pipe: Any, task: tuple[str, Shard]) -> None:
+        try:
+            pipe.send(task)
+        except BrokenPipeError:
+            raise self._death(pipe) from None
+
+    def _receive(self, pipe: Any) -> tuple[str, Any]:
+        try:
+            return pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._death(pipe) from None
+
+    def _death(self, pipe: Any) -> DcignError:
+        process = self._processes[self._pipes.index(pipe)]
+        process.join(timeout=5)
+        status = process.exitcode
+        how = f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
+        return DcignError(
+            f"a rendering process ended {how}, perhaps for lack of memory; run the same command again to go on, "
+            "with fewer --processes if that was why"
+        )
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        with _one_thread_each(), _interrupts_ignored():
+            for _ in range(self._count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._pipes.append(ours)
+
+
+def _serve(pipe: Any, work: _Work) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one answers.
+    try:
+        while True:
+            action, shard = pipe.recv()
+            try:
+                result = getattr(work, action)(shard, lambda n: pipe.send(("images", n)))
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                pipe.send(("error", error))
+            else:
+                pipe.send(("done", result))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # The first process is gone: so are we.
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """As many threads as processes would be too many; libraries read these variables when they start."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Lets new processes start with Ctrl-C ignored, or it would find them in the middle of their imports."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only there may signals be handled.
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
