@@ -1,0 +1,158 @@
+"""Turns, raises and re-lights what a picture shows.
+
+Examples:
+  dcign-rerender --model=runs/faces --image=face.png --azimuth=-60:60:7
+  dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
+  dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
+  dcign-rerender --model=runs/faces --sample=0 --azimuth=45
+
+The model (a trained network) reads one image, sets one or two factors to other values and renders the result: a
+strip or a grid as a PNG, and an animated GIF beside it. Images may be any PNG or JPEG; their central square is
+used, and looks best when a face fills it before a dark background, as in training. Angles are degrees: azimuth
+0 faces the camera and positive turns to the viewer's right, positive elevation looks up, positive light_azimuth
+is light from the viewer's right.
+"""
+
+import os
+import pathlib
+
+from absl import flags
+
+from dcign_tf import errors
+from dcign_tf.cli import common
+
+_FACTORS = ("azimuth", "elevation", "light_azimuth")
+_VALUES = "degrees: a number, a list such as -30,0,30, or start:stop:count such as -60:60:7"
+
+FLAGS = common.command_flags()
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made",
+    flag_values=FLAGS,
+)
+_IMAGES = flags.DEFINE_multi_string(
+    "image", [], "a PNG or JPEG to re-render; give it again for more", flag_values=FLAGS
+)
+_SAMPLES = flags.DEFINE_multi_integer(
+    "sample",
+    [],
+    "instead of --image: the number (0, 1, ...) of a held-out test image of the data --model, a "
+    "workdir, was trained on; "
+    "give it again for more",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+_NAMED = {
+    factor: flags.DEFINE_string(factor, None, f"{factor} to render, {_VALUES}", flag_values=FLAGS)
+    for factor in _FACTORS
+}
+_SET = flags.DEFINE_multi_string(
+    "set",
+    [],
+    "any factor of the model to render: --set=<factor>=<values>, with values as in --azimuth; "
+    "give it again for more",
+    flag_values=FLAGS,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "the PNG to write; by default <image>_rerendered.png in the current folder",
+    flag_values=FLAGS,
+)
+_GIF = flags.DEFINE_boolean(
+    "gif", True, "also write an animation beside the PNG, as .gif", flag_values=FLAGS
+)
+
+
+def main(argv: list[str]) -> None:
+    """Checks all that can be checked without TensorFlow, then renders and writes."""
+    del argv
+    if not _MODEL.value:
+        raise errors.UsageError("--model: required; a workdir, a .keras file or an exported model")
+    if bool(_IMAGES.value) == bool(_SAMPLES.value):
+        raise errors.UsageError("--image: give one or more of --image, or of --sample, not both")
+    from dcign_tf import images
+
+    degrees = _degrees()
+    output = _output_path()
+    pictures = [images.read_image(path) for path in _IMAGES.value]
+
+    import numpy as np
+
+    from dcign_tf.serving import engine as engines
+    from dcign_tf.serving import rerender, samples
+
+    engine = engines.open_engine(_MODEL.value)
+    rerender.check_degrees(engine, degrees, len(pictures) or len(_SAMPLES.value))
+    if pictures:
+        names = list(_IMAGES.value)
+        inputs = np.stack([images.fit_square(picture, engine.image_size) for picture in pictures])
+    else:
+        names = [f"test image {number}" for number in _SAMPLES.value]
+        inputs = samples.held_out(_MODEL.value, _SAMPLES.value, engine.image_size)
+    result = rerender.rerender(engine, inputs, degrees)
+
+    files = {output: images.png_bytes(result.sheet)}
+    if _GIF.value:
+        files[output.with_suffix(".gif")] = images.gif_bytes(result.frames, rerender.FPS)
+    for path, content in files.items():
+        images.write_bytes(path, content)
+    for index, name in enumerate(names):
+        read = ", ".join(f"{f} {values[index]:.1f}" for f, values in result.inferred.items())
+        print(f"{name}: inferred {read} degrees")
+    print(f"wrote {' and '.join(str(path) for path in files)}")
+
+
+def _degrees() -> dict[str, tuple[float, ...]]:
+    """The values of all factors that were named, one way or the other."""
+    from dcign_tf.serving import rerender
+
+    values = {
+        factor: rerender.parse_degrees(flag.value, factor)
+        for factor, flag in _NAMED.items()
+        if flag.value is not None
+    }
+    for setting in _SET.value:
+        factor, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals or not factor.isidentifier():
+            raise errors.UsageError(
+                f"--set: got {setting!r}, must be <factor>=<values>, such as azimuth=-60:60:7"
+            )
+        if factor in values:
+            raise errors.UsageError(f"--set: {factor} is given twice; once is right")
+        values[factor] = rerender.parse_degrees(text, f"set={factor}")
+    return values
+
+
+def _output_path() -> pathlib.Path:
+    """Where the PNG goes.
+
+    Raises:
+        UsageError: that is no place for it, or would replace an input.
+    """
+    if _OUTPUT.value is not None:
+        output = pathlib.Path(_OUTPUT.value)
+    elif _IMAGES.value:
+        output = pathlib.Path(f"{pathlib.Path(_IMAGES.value[0]).stem}_rerendered.png")
+    else:
+        output = pathlib.Path(f"sample{_SAMPLES.value[0]}_rerendered.png")
+    if output.suffix.lower() != ".png" or output.stem in ("", "."):
+        raise errors.UsageError(f"--output: got {_OUTPUT.value!r}, must be the name of a .png file")
+    if not output.parent.is_dir():
+        raise errors.UsageError(f"--output: got {output}, but there is no folder {output.parent}")
+    for path in _IMAGES.value:
+        if os.path.exists(path) and output.exists() and os.path.samefile(path, output):
+            raise errors.UsageError(
+                f"--output: {output} is an input image; it would be overwritten"
+            )
+    return output
+
+
+def main_entry() -> None:
+    """Runs the command."""
+    common.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    main_entry()

@@ -1,0 +1,178 @@
+"""A trained model, whatever file it is kept in, as functions on arrays."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dcign_tf.errors import DcignError
+from dcign_tf.model import DCIGN, load_model
+from dcign_tf.serving import export
+
+_BATCH = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """What `open_engine` gives. Images are float32 [N, S, S, 1] in [0, 1], any number of them.
+
+    Attributes:
+        image_size: S.
+        factor_ranges: for each extrinsic factor, in order, the smallest and the largest angle the model knows,
+            in degrees.
+        signatures: the functions of `export.signatures`, of this process or of a SavedModel.
+    """
+
+    image_size: int
+    factor_ranges: Mapping[str, tuple[float, float]]
+    signatures: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]]
+
+    def rerender(self, images: np.ndarray, degrees: Mapping[str, Any]) -> np.ndarray:
+        """Renders what the images show with some factors set to other values.
+
+        Args:
+            images: float32 [N, S, S, 1].
+            degrees: new values of any of the factors: a number, or [N]; NaN keeps the factor.
+
+        Returns:
+            float32 [N, S, S, 1].
+        """
+        given = {
+            factor: np.broadcast_to(
+                np.asarray(degrees.get(factor, np.nan), np.float32), len(images)
+            )
+            for factor in self.factor_ranges
+        }
+        return self._call("rerender", images=images, **given)["images"]
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Encodes and decodes images; float32 [N, S, S, 1]."""
+        return self._call("reconstruct", images=images)["images"]
+
+    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Reads the extrinsic factors off images; for each factor degrees, float32 [N]."""
+        encoded = self._call("encode", images=images)
+        return {factor: encoded[factor] for factor in self.factor_ranges}
+
+    def _call(self, name: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        """Calls a signature on a bounded number of images at a time."""
+        count = len(next(iter(arrays.values())))
+        parts: list[dict[str, np.ndarray]] = []
+        for start in range(0, max(count, 1), _BATCH):
+            batch = {
+                k: tf.constant(v[start : start + _BATCH], tf.float32) for k, v in arrays.items()
+            }
+            parts.append({k: v.numpy() for k, v in self.signatures[name](**batch).items()})
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def engine_of(model: DCIGN) -> Engine:
+    """The engine of a calibrated model in memory.
+
+    Raises:
+        DcignError: the model was not calibrated.
+    """
+    return Engine(model.image_size, model.factor_ranges, export.signatures(model))
+
+
+def open_engine(path: str | os.PathLike[str]) -> Engine:
+    """Opens a trained model.
+
+    Args:
+        path: a workdir of dcign-train, a `.keras` file, a SavedModel of dcign-export, or a folder
+            with versions of one, of which the latest is taken.
+
+    Raises:
+        DcignError: there is nothing there, something else, or a model that was not calibrated.
+    """
+    folder = _saved_model_folder(pathlib.Path(path))
+    if folder is not None:
+        return _open_saved_model(folder)
+    file = keras_file(path)
+    model = load_model(str(file))
+    try:
+        return engine_of(model)
+    except DcignError as error:
+        raise DcignError(f"{file}: {error}") from error
+
+
+def keras_file(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Finds the `.keras` file of a workdir; of a file, that is the file itself.
+
+    Raises:
+        DcignError: there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise DcignError(
+            f"{path}: no such file or folder; it should be a workdir of dcign-train, a .keras "
+            "file or an exported model"
+        )
+    if not path.is_dir():
+        return path
+    file = path / "model.keras"
+    if file.is_file():
+        return file
+    if (path / "config.json").exists():
+        raise DcignError(
+            f"{path}: its training has not ended, there is no model.keras yet; run dcign-train "
+            "again to go on with it"
+        )
+    raise DcignError(
+        f"{path}: holds no model; it should be a workdir of dcign-train (with model.keras) or an "
+        "exported model (with saved_model.pb)"
+    )
+
+
+def _saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
+    """The SavedModel at a path or, of several versions, the latest; None where there is none."""
+    if (path / "saved_model.pb").is_file():
+        return path
+    if not path.is_dir():
+        return None
+    versions = [
+        p for p in path.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").is_file()
+    ]
+    return max(versions, key=lambda version: int(version.name), default=None)
+
+
+def _open_saved_model(folder: pathlib.Path) -> Engine:
+    card_file = folder / export.CARD
+    try:
+        card = json.loads(card_file.read_text("utf-8"))
+        ranges = {
+            factor: (float(facts["degrees"][0]), float(facts["degrees"][1]))
+            for factor, facts in card["factors"].items()
+        }
+        size = int(card["image_size"])
+    except OSError as error:
+        raise DcignError(
+            f"{folder}: not a model that dcign-export made: it has no {export.CARD} "
+            f"({error.strerror})"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DcignError(f"{card_file}: not the card of an exported model ({error!r})") from error
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        detail = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise DcignError(f"{folder}: a damaged SavedModel: {detail}") from error
+    found = dict(loaded.signatures)
+    wanted = {"rerender": "serving_default", "encode": "encode", "reconstruct": "reconstruct"}
+    if not found.keys() >= set(wanted.values()):
+        raise DcignError(
+            f"{folder}: not a model that dcign-export made: its signatures are {sorted(found)}"
+        )
+    functions = {name: found[signature] for name, signature in wanted.items()}
+    # The object that owns the variables must live as long as the functions that use them.
+    return _KeepingEngine(size, ranges, functions, loaded)
+
+
+@dataclasses.dataclass(frozen=True)
+class _KeepingEngine(Engine):
+    owner: Any

@@ -1,0 +1,54 @@
+"""Held-out images to try a model on, from the data it was trained on."""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from dcign_tf.datasets.source import open_source
+from dcign_tf.errors import DcignError, UsageError
+
+
+def held_out(
+    workdir: str | os.PathLike[str], numbers: Sequence[int], image_size: int
+) -> np.ndarray:
+    """Some test images, of identities that training never saw, in which everything varies at once.
+
+    Args:
+        workdir: a workdir of dcign-train; its config.json says where the data are.
+        numbers: which images, from 0.
+        image_size: the side the images must have.
+
+    Returns:
+        float32 [N, S, S, 1] in [0, 1].
+
+    Raises:
+        UsageError: `workdir` is no workdir, or there are not so many images.
+        DcignError: the data are gone, or of another size.
+    """
+    path = pathlib.Path(workdir, "config.json")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        data = config["data_path"]
+    except OSError as error:
+        raise UsageError(
+            f"--sample: needs a workdir of dcign-train as --model, got {workdir} ({path}: "
+            f"{error.strerror})"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DcignError(f"{path}: does not say where the data are ({error!r})") from error
+    if not data:
+        raise DcignError(f"{path}: names no data; use --image instead of --sample")
+    images = open_source(data).mixed("test", max(numbers) + 1).images
+    if len(images) <= max(numbers):
+        raise UsageError(
+            f"--sample: got {max(numbers)}, but {data} has only {len(images)} test images (0 to "
+            f"{len(images) - 1})"
+        )
+    if images.shape[1] != image_size:
+        raise DcignError(
+            f"{data}: its images are {images.shape[1]} pixels wide, the model's are {image_size}"
+        )
+    return images[np.asarray(numbers)].astype(np.float32) / 255
