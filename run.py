@@ -19,6 +19,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,13 +30,26 @@ import urllib.request
 
 _ROOT = os.path.dirname(os.path.abspath(__file__))
 _PYTHONS = ((3, 13), (3, 12), (3, 11))  # Those that TensorFlow 2.21 is built for, best first.
-_WORKDIR = "runs/quickstart"
 
-# What the quickstart runs, one after the other.
+# What the quickstart runs, one after the other; {workdir} is filled in.
 _QUICKSTART = (
-    ("Training", ["dcign-train", "--flagfile=flags/quickstart", "--workdir=" + _WORKDIR]),
-    ("Measuring on faces it has never seen", ["dcign-evaluate", "--workdir=" + _WORKDIR]),
+    ("Training", "dcign-train --flagfile=flags/quickstart --workdir={workdir}"),
+    ("Measuring on faces it has never seen", "dcign-evaluate --workdir={workdir}"),
+    (
+        "Turning one of them",
+        "dcign-rerender --model={workdir} --sample=0 --azimuth=-75:75:7 --output={workdir}/turned.png",
+    ),
+    (
+        "Turning and raising it",
+        "dcign-rerender --model={workdir} --sample=0 --azimuth=-60:60:7 --elevation=-20:20:3 "
+        "--output={workdir}/turned_and_raised.png",
+    ),
+    (
+        "Lighting it from other sides",
+        "dcign-rerender --model={workdir} --sample=0 --light_azimuth=-75:75:7 --output={workdir}/relit.png",
+    ),
 )
+_PICTURES = ("turned.png", "turned.gif", "turned_and_raised.png", "relit.png", "relit.gif")
 
 
 class Failure(Exception):
@@ -80,14 +94,51 @@ def main(arguments: "list[str]") -> int:
 def quickstart(arguments: "list[str]") -> int:
     """Trains, evaluates and re-renders; `arguments` go to dcign-train."""
     python = environment(_ROOT, extra="")
+    chosen = [
+        argument[len("--workdir=") :] for argument in arguments if argument.startswith("--workdir=")
+    ]
+    workdir = chosen[-1] if chosen else "runs/quickstart"
     began = time.monotonic()
-    for number, (title, command) in enumerate(_QUICKSTART):
-        _say(f"{title} ...")
-        status = _command(python, command + (arguments if number == 0 else []))
+    for number, (title, template) in enumerate(_QUICKSTART):
+        command = [part.format(workdir=workdir) for part in template.split()]
+        if number == 0:
+            command += arguments
+        _say(title + " ...")
+        print("$ " + " ".join(map(shlex.quote, command)), flush=True)
+        status = _call([python, "-m", _module(command[0]), *command[1:]])
         if status:
             return status
+    folder = os.path.join(_ROOT, workdir)
+    print()
+    print(summary(os.path.join(folder, "evaluation", "metrics.json")))
+    print("\nLook at")
+    report = os.path.join("evaluation", "report.html")
+    for name in (*_PICTURES, report):
+        if os.path.exists(os.path.join(folder, name)):
+            print("  " + os.path.join(folder, name))
     _say(f"Done in {(time.monotonic() - began) / 60:.1f} minutes.")
     return 0
+
+
+def summary(path: str) -> str:
+    """The main numbers of an evaluation as a small table.
+
+    Args:
+        path: metrics.json.
+    """
+    with open(path, encoding="utf-8") as file:
+        metrics = json.load(file)
+    lines = ["On faces it has never seen   Pearson r   median error   re-rendered: MSE"]
+    for factor, inferred in metrics["inference"].items():
+        row = (
+            inferred["pearson"],
+            inferred["median_abs_error_deg"],
+            metrics["rerendering"].get(factor, {}).get("mse"),
+        )
+        pearson, error, mse = ("-" if value is None else f"{value:.3g}" for value in row)
+        lines.append(f"  {factor:<24} {pearson:>11} {error + ' deg':>14} {mse:>18}")
+    lines.append(f"  reconstruction: MSE {metrics['reconstruction']['mse']:.3g}")
+    return "\n".join(lines)
 
 
 def test(arguments: "list[str]") -> int:
@@ -334,11 +385,9 @@ def _lock(path: str):  # type: ignore[no-untyped-def]  # Its type needs a newer 
         yield
 
 
-def _command(python: str, command: "list[str]") -> int:
-    """Shows and runs one of the project's own commands."""
-    print("\n$ " + " ".join(command), flush=True)
-    module = "dcign_tf.cli." + command[0].split("-", 1)[1]
-    return _call([python, "-m", module, *command[1:]])
+def _module(command: str) -> str:
+    """The module behind a command: dcign_tf.cli.train for dcign-train."""
+    return "dcign_tf.cli." + command.split("-", 1)[1]
 
 
 def _call(command: "list[str]", cwd: str = _ROOT, env: "dict[str, str] | None" = None) -> int:

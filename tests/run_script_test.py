@@ -302,7 +302,38 @@ def test_a_jobs_exit_status_is_passed_on(
     monkeypatch.setattr(run, "environment", lambda root, extra: str(stand_in))
     assert run.main(["slow", "-k", "x"]) == status
     assert run.main(["check"]) == status
-    assert run.main(["quickstart"]) == status
+    assert status == 0 or run.main(["quickstart"]) == status
+
+
+def test_the_quickstart_runs_its_commands_and_tells_their_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "a run"
+    (workdir / "evaluation").mkdir(parents=True)
+    (workdir / "turned.png").touch()
+    inferred = {"pearson": 0.9876, "r2_calibrated": 0.97, "median_abs_error_deg": 5.4321}
+    metrics = {
+        "reconstruction": {"mse": 0.00456, "psnr_db": 23.4},
+        "inference": {"azimuth": inferred, "light_azimuth": {**inferred, "pearson": None}},
+        "rerendering": {"azimuth": {"mse": 0.0123, "psnr_db": 19.0}},
+    }
+    (workdir / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\nfor argument; do echo "<$argument>"; done\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(run, "environment", lambda root, extra: str(stand_in))
+    assert run.main(["quickstart", "--steps=7", f"--workdir={workdir}"]) == 0
+    out = capfd.readouterr().out
+    modules = [line for line in out.splitlines() if line.startswith("<dcign_tf.cli.")]
+    assert modules[:2] == ["<dcign_tf.cli.train>", "<dcign_tf.cli.evaluate>"]
+    assert set(modules[2:]) == {"<dcign_tf.cli.rerender>"}
+    assert out.count("<--steps=7>") == 1
+    assert f"<--model={workdir}>" in out
+    assert "azimuth                        0.988       5.43 deg             0.0123\n" in out
+    assert "light_azimuth                      -       5.43 deg                  -\n" in out
+    assert "MSE 0.00456" in out
+    assert f"{workdir}/turned.png\n" in out
+    assert "relit.gif" not in out.split("Look at")[1]
 
 
 def test_a_killed_job_is_no_success(
