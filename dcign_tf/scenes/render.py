@@ -1,9 +1,10 @@
 """The renderer: triangle meshes under a perspective camera and one light, to grey images.
 
 Axes: x to the viewer's right, y up, z toward the camera, which looks along -z. A head faces +z at azimuth 0.
-It nods first and turns then, R = Ry(azimuth) Rx(-elevation), so that its direction becomes
-(sin a cos e, sin e, cos a cos e): a positive azimuth turns it to the viewer's right (its own left) and a
-positive elevation makes it look up, whatever the azimuth. The light stays with the camera: its direction is
+It is turned about its own vertical axis, then raised about the viewer's horizontal one, R = Rx(-elevation)
+Ry(azimuth), as on a turntable seen by a camera at a height (in the paper: "the elevation of the face with respect to
+the camera"): a positive azimuth turns it to the viewer's right (its own left), a positive elevation shows it from
+below, so that a head that faces the camera looks up. The light stays with the camera: its direction is
 (sin l cos b, sin b, cos l cos b) for the light azimuth l and the light's elevation b.
 
 Shading is computed at the vertices from smooth normals (ambient + diffuse + Blinn-Phong specular) and
@@ -71,11 +72,11 @@ class Shading:
 
 
 def rotation(azimuth: float, elevation: float) -> np.ndarray:
-    """The head's rotation Ry(azimuth) Rx(-elevation) for angles in degrees; float64 [3, 3]."""
+    """The head's rotation Rx(-elevation) Ry(azimuth) for angles in degrees; float64 [3, 3]."""
     a, e = math.radians(azimuth), math.radians(elevation)
     turn = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
-    nod = np.array([[1, 0, 0], [0, math.cos(e), math.sin(e)], [0, -math.sin(e), math.cos(e)]])
-    return turn @ nod
+    raise_ = np.array([[1, 0, 0], [0, math.cos(e), math.sin(e)], [0, -math.sin(e), math.cos(e)]])
+    return raise_ @ turn
 
 
 def light_direction(light_azimuth: float, light_elevation: float) -> np.ndarray:
