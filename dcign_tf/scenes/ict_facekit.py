@@ -165,14 +165,16 @@ _WEIGHTS: Mapping[str, float] = {
     "eyeWide": 0.25,
     "jawOpen": 0.06,
     "mouthClose": 0.05,
-    "mouthFunnel": 0.1,
-    "mouthPucker": 0.12,
-    "mouthRollLower": 0.12,
-    "mouthRollUpper": 0.12,
-    "mouthUpperUp_L": 0.1,
-    "mouthUpperUp_R": 0.1,
-    "mouthLowerDown_L": 0.1,
-    "mouthLowerDown_R": 0.1,
+    "mouthFunnel": 0.07,
+    "mouthPucker": 0.08,
+    "mouthRollLower": 0.08,
+    "mouthRollUpper": 0.08,
+    "mouthShrugLower": 0.1,
+    "mouthShrugUpper": 0.1,
+    "mouthUpperUp_L": 0.08,
+    "mouthUpperUp_R": 0.08,
+    "mouthLowerDown_L": 0.08,
+    "mouthLowerDown_R": 0.08,
     "mouthSmile_L": 0.2,
     "mouthSmile_R": 0.2,
 }
@@ -418,7 +420,7 @@ _HAIRLINE = (
     (180.0, -4.8),
 )
 
-_SKIN, _HAIR, _BROWS, _LIPS = 0.68, 0.12, 0.27, 0.47
+_SKIN, _HAIR, _BROWS, _LIPS = 0.68, 0.12, 0.27, 0.46
 
 
 def _step(x: np.ndarray, width: float) -> np.ndarray:
@@ -504,7 +506,9 @@ def _paint(head: _Head) -> _Paint:
     moustache = front * _bump((y + 1.95) / 0.42, np.maximum(side - 1.6, 0) / 0.7) * (1.0 - lips)
     goatee = front * _bump((y + 6.0) / 1.3, x / 1.5) * (1.0 - lips)
 
-    skin = on_head * ~inside * (1.0 - hair)
+    # Some faces are so thin that the mouth's lining comes through the chin: there it looks like skin.
+    lining = inside & (z > 8.5) & (np.abs(y + 3.4) > 1.0) & (y < 0.0) & (y > -7.5)
+    skin = on_head * (~inside | lining) * (1.0 - hair)
     bare = skin * (1.0 - brow) * (1.0 - lips)
 
     eyes = {}
@@ -525,15 +529,22 @@ def _paint(head: _Head) -> _Paint:
     socket = front * _bump((side - 3.1) / 1.4, (y - 4.7) / 0.55) * (1.0 - brow)
     bags = front * _bump((side - 3.0) / 1.1, (y - 2.3) / 0.5)
     lash = front * _step(1.02 - eye_place, 0.35) * _step(eye_place - 0.6, 0.3) * (z > 8.0)
+    nostril = on_head * _step(
+        1.12
+        - np.sqrt(
+            np.square((side - 0.68) / 0.62) + ((y - 0.1) / 0.75) ** 2 + ((z - 10.8) / 1.05) ** 2
+        ),
+        0.3,
+    )
     cheeks = bare * front * _bump((side - 4.6) / 1.5, (y - 0.3) / 1.5)
     nose = bare * front * _bump(x / 1.2, (y - 0.6) / 1.3) * (z > 10.0)
 
     # Strands run from the crown, so shades differ between directions about it.
     direction = np.arctan2(x, z + 1.0)
     strands = (
-        np.cos(13 * direction + 0.7)
+        np.cos(13 * direction + 2.7)
         + np.cos(21 * direction + 2.1 + 0.25 * y)
-        + np.cos(34 * direction + 4.4)
+        + np.cos(34 * direction + 2.4)
     ) / 1.5
     clumps = _noise(points * np.array([1.0, 0.35, 0.6]), 2.4, 5)
 
@@ -541,27 +552,29 @@ def _paint(head: _Head) -> _Paint:
     albedo += bare * _SKIN + skin * brow * (1 - lips) * _BROWS + skin * lips * _LIPS
     albedo += hair * _HAIR * (1.0 + 0.12 * strands + 0.12 * clumps)
     albedo -= bare * (0.10 * lash + 0.04 * socket + 0.03 * bags) + 0.18 * seam
-    albedo[inside] = 0.12
+    # The renderer casts no shadows: what should lie in shadow is painted dark.
+    albedo *= 1.0 - 0.8 * nostril
+    albedo[inside & ~lining] = 0.12
     albedo += eye * (0.84 * (1 - iris_disk) + 0.30 * (iris_disk - pupil) + 0.03 * pupil)
     albedo -= 0.12 * limbus * (1 - pupil)
 
     modes = {
-        "skin/tone": 0.10 * skin + 0.02 * eye * (1 - iris_disk),
+        "skin/tone": 0.11 * skin + 0.02 * eye * (1 - iris_disk),
         "skin/blush": -0.04 * (cheeks + 0.6 * nose),
         "skin/forehead": 0.035 * bare * front * _bump(x / 3.0, (y - 9.0) / 1.6),
         "skin/eye_shadow": -0.06 * skin * socket,
         "skin/eye_bags": -0.045 * skin * bags,
         "skin/freckles": 0.018 * _noise(points, 1.3, 3) * (cheeks + nose),
-        "lips/shade": 0.085 * skin * lips + 0.02 * seam,
+        "lips/shade": 0.06 * skin * lips + 0.02 * seam,
         "lips/upper": 0.03 * skin * lips * _step(y - line, 0.2),
         "brows/shade": 0.07 * skin * brow,
-        "hair/fairness": hair * (0.10 + 0.015 * strands + 0.015 * clumps) + 0.06 * skin * brow,
+        "hair/fairness": hair * (0.12 + 0.015 * strands + 0.015 * clumps) + 0.06 * skin * brow,
         "hair/strands": hair * 0.012 * strands,
         "hair/clumps": hair * 0.015 * _noise(points, 4.0, 8),
         "hair/grey_sides": 0.05 * hair * _step(8.0 - y, 5.0),
         "beard/shadow": -0.085 * skin * beard_area * (1.0 + 0.1 * _noise(points, 2.0, 11)),
-        "beard/moustache": -0.13 * skin * moustache,
-        "beard/goatee": -0.10 * skin * goatee,
+        "beard/moustache": -0.08 * skin * moustache,
+        "beard/goatee": -0.06 * skin * goatee,
         "eyes/iris": 0.09 * (iris_disk - pupil),
         "eyes/sclera": 0.05 * eye * (1 - iris_disk),
         "eyes/lashes": -0.06 * skin * lash,
@@ -575,8 +588,8 @@ def _paint(head: _Head) -> _Paint:
     full = scalp * _step(_above_hairline(x, y, z) - 0.7, 1.0)
     high = _step(y - 9.0, 7.0)
     shapes = {
-        "hair/volume_top": 0.7 * (full * high)[:, None] * outward,
-        "hair/volume_sides": 0.5 * (full * (1 - high))[:, None] * outward * [1.0, 0.3, 1.0],
+        "hair/volume_top": 0.8 * (full * high)[:, None] * outward,
+        "hair/volume_sides": 0.7 * (full * (1 - high))[:, None] * outward * [1.0, 0.3, 1.0],
     }
     # What is painted on the skin moves when the vertices slide along the surface, which keeps its form.
     normals = smooth_normals(head.vertices, head.triangles).astype(np.float64)
@@ -589,13 +602,13 @@ def _paint(head: _Head) -> _Paint:
     above_brow = y - brow_y
     near_brow = front * _bump(above_brow / 0.8) * _step(6.6 - side, 1.6)
     slides = {
-        "hair/hairline_height": 0.7 * near_line * _step(58.0 - angle, 30.0),
+        "hair/hairline_height": 0.9 * near_line * _step(58.0 - angle, 30.0),
         "brows/height": 0.14 * near_brow,
         "brows/thickness": 0.16 * near_brow * above_brow,
         "brows/tilt": 0.06 * near_brow * (side - 3.4),
     }
     shapes |= {name: amount[:, None] * up for name, amount in slides.items()}
-    shapes["hair/temples"] = 0.6 * (near_line * temple)[:, None] * back
+    shapes["hair/temples"] = 0.7 * (near_line * temple)[:, None] * back
     return _Paint(
         mean_albedo=np.clip(albedo, 0.0, 1.0).astype(np.float32),
         albedo_modes={name: mode.astype(np.float32) for name, mode in modes.items()},
