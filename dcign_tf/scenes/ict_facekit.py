@@ -8,10 +8,9 @@ https://github.com/ICT-VGL/ICT-FaceKit. This package does not ship it. `load` re
     which a mode of variation is the difference between its file and the neutral mesh, or
 *   a compact `.npz` of the same numbers without what no camera sees (teeth, gums, lashes, tear film).
 
-Both give the same vertices and triangles. Upstream has statistics of shape alone, so this file also paints
-the head: `_paint` makes skin, lips, brows, hair, beard and eyes, each with modes of variation of its own, from
-the material and the place of each vertex on the neutral mesh. Upstream's axes are those of
-`dcign_tf.scenes.render` already: a head that faces +z, y up, x to the viewer's right, in centimetres.
+Both give the same vertices and triangles. Upstream has statistics of shape alone: `dcign_tf.scenes.ict_paint`
+makes the reflectance. Upstream's axes are those of `dcign_tf.scenes.render` already: a head that faces +z, y up,
+x to the viewer's right, in centimetres.
 """
 
 import dataclasses
@@ -21,30 +20,18 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from dcign_tf.errors import DcignError
 from dcign_tf.scenes import wavefront
+from dcign_tf.scenes.ict_paint import MATERIALS, paint
 from dcign_tf.scenes.morphable import MorphableModel
-from dcign_tf.scenes.render import smooth_normals
 
 URL = "https://github.com/ICT-VGL/ICT-FaceKit"
 LICENSE = "MIT licence, (c) 2020 USC Institute for Creative Technologies"
 _WHERE = f"get it with `git clone {URL}` ({LICENSE}; not part of this package)"
-
-# The materials a camera sees. Lashes, tear film and the like are thin shells over these that need
-# transparency; teeth and gums lie behind closed lips.
-MATERIALS = (
-    "M_Face",
-    "M_BackHead",
-    "M_ScleraLeft",
-    "M_ScleraRight",
-    "M_IrisLeft",
-    "M_IrisRight",
-)
-_FACE, _BACK, _SCLERA_LEFT, _SCLERA_RIGHT, _IRIS_LEFT, _IRIS_RIGHT = range(6)
 
 # Framing: the middle of the head's volume, and half of what the camera sees there. Chin and hairline are nearer
 # to the camera than the center and so fill about nine tenths of the picture.
@@ -111,21 +98,21 @@ def _build(head: _Head) -> MorphableModel:
         names.append(f"expression/{name}")
         modes.append(mode)
         one_sided.append(True)
-    paint = _paint(head)
-    for name, mode in paint.shape_modes.items():
+    painting = paint(head.vertices, head.triangles, head.materials)
+    for name, mode in painting.shape_modes.items():
         names.append(name)
         modes.append(mode)
-        one_sided.append(name in paint.one_sided)
-    one_sided.extend(name in paint.one_sided for name in paint.albedo_modes)
+        one_sided.append(name in painting.one_sided)
+    one_sided.extend(name in painting.one_sided for name in painting.albedo_modes)
     count = len(head.identity)
     return MorphableModel(
         mean_shape=head.vertices,
         shape_modes=np.stack(modes),
-        mean_albedo=paint.mean_albedo,
-        albedo_modes=np.stack(list(paint.albedo_modes.values())),
+        mean_albedo=painting.mean_albedo,
+        albedo_modes=np.stack(list(painting.albedo_modes.values())),
         triangles=head.triangles,
         shape_mode_names=tuple(names),
-        albedo_mode_names=tuple(paint.albedo_modes),
+        albedo_mode_names=tuple(painting.albedo_modes),
         one_sided=np.array(one_sided),
         center=np.array(_CENTER),
         radius=_RADIUS,
@@ -381,246 +368,3 @@ def _read_array(
         raise ValueError(f"{name}: got shape {found} of {dtype}, which is too large for this model")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
-
-
-# --- Painting --------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Paint:
-    mean_albedo: np.ndarray  # float32 [V]
-    albedo_modes: dict[str, np.ndarray]  # float32 [V] each
-    shape_modes: dict[str, np.ndarray]  # float32 [V, 3] each
-    one_sided: frozenset[str]  # names among either
-
-
-# Anchors on the neutral mesh, in centimetres: upstream's landmark vertices (`idx_to_landmark_verts`) of the right
-# half, mirrored where they are used.
-_EYE = (3.12, 3.60, 7.98)  # center of the eyeball
-_BROW = ((0.95, 5.55), (1.6, 5.75), (2.6, 6.0), (3.8, 6.12), (4.9, 5.8), (5.9, 5.05))
-_UPPER_LIP = ((-0.2, -2.48), (0.0, -2.52), (0.73, -2.38), (1.7, -2.78), (2.55, -3.48))
-_MOUTH_LINE = ((0.0, -3.34), (1.0, -3.34), (2.21, -3.46), (2.6, -3.5))
-_LOWER_LIP = ((0.0, -4.42), (1.03, -4.32), (1.8, -4.06), (2.55, -3.52))
-
-# Height of the hairline by the angle about the head's axis, from the face (0) to the nape (180 degrees).
-_HAIRLINE = (
-    (0.0, 11.5),
-    (20.0, 11.3),
-    (35.0, 10.7),
-    (46.0, 9.4),
-    (55.0, 7.6),
-    (63.0, 6.4),
-    (70.0, 3.6),
-    (76.0, 1.4),
-    (86.0, 1.2),
-    (94.0, 3.6),
-    (104.0, 1.0),
-    (112.0, -2.0),
-    (135.0, -4.2),
-    (180.0, -4.8),
-)
-
-_SKIN, _HAIR, _BROWS, _LIPS = 0.68, 0.12, 0.27, 0.46
-
-
-def _step(x: np.ndarray, width: float) -> np.ndarray:
-    """Rises smoothly from 0 at -width / 2 to 1 at width / 2."""
-    t = np.clip(x / width + 0.5, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-def _bump(*scaled: np.ndarray) -> np.ndarray:
-    """A Gaussian blob of the given distances, each in units of its width."""
-    return np.exp(-0.5 * np.sum(np.square(np.broadcast_arrays(*scaled)), axis=0))
-
-
-def _curve(points: Sequence[tuple[float, float]], x: np.ndarray) -> np.ndarray:
-    places, values = np.array(points).T
-    return np.interp(x, places, values)
-
-
-def _noise(vertices: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """A smooth field without a pattern: waves in directions spread over a sphere; about unit variance, [V]."""
-    waves = 24
-    k = np.arange(waves) + 0.5
-    # Fibonacci's spiral and multiples of irrationals: the same numbers on every machine and version.
-    up = 1.0 - 2.0 * k / waves
-    around = 2.39996323 * k + seed
-    flat = np.sqrt(1.0 - up * up)
-    directions = np.stack([flat * np.cos(around), flat * np.sin(around), up])
-    stretch = 0.7 + 0.6 * np.modf(k * 0.75487767 + seed * 0.331)[0]
-    phases = 2 * np.pi * np.modf(k * 0.56984029 * (seed + 1) + seed * 0.618)[0]
-    waves_at = np.cos(vertices @ (directions * stretch) * (2 * np.pi / wavelength) + phases)
-    return waves_at.sum(axis=1) * np.sqrt(2.0 / waves)
-
-
-def _above_hairline(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Distance from the hairline along the scalp, positive where there is hair; [V]."""
-    places, heights = np.array(_HAIRLINE).T
-    angle = np.degrees(np.arctan2(np.abs(x), z - 1.0))
-    # The line's slope turns a difference of heights into a distance.
-    arc = np.radians(places) * 7.5
-    middles = (places[1:] + places[:-1]) / 2
-    slope = np.interp(angle, middles, np.diff(heights) / np.diff(arc))
-    return (y - np.interp(angle, places, heights)) / np.sqrt(1 + slope * slope)
-
-
-def _hair(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """1 where the scalp has hair and 0 where it has none; [V]."""
-    return _step(_above_hairline(x, y, z), 0.7)
-
-
-def _paint(head: _Head) -> _Paint:
-    """Reflectance of the head and its modes, by material and by place on the neutral mesh."""
-    points = head.vertices.astype(np.float64)
-    x, y, z = points.T
-    side = np.abs(x)
-    material = np.full(len(points), _FACE)
-    for index in range(len(MATERIALS)):
-        material[head.triangles[head.materials == index].ravel()] = index
-    on_head = (material == _FACE) | (material == _BACK)
-    # The mouth's and the sockets' insides have the material of the back of the head.
-    inside = (material == _BACK) & (side < 5.0) & (y > -8.0) & (y < 6.5) & (z > 0.5)
-    front = _step(z - 4.0, 2.0) * on_head * ~inside
-
-    skull = 7.2 + 0.15 * (y - 1.0)
-    ear = _step(side - skull - 0.25, 0.3) * (z < 2.2) * (y < 5.2) * (y > -3.5) * on_head
-    scalp = on_head * ~inside * (1.0 - ear)
-    hair = scalp * _hair(x, y, z)
-
-    brow_y = _curve(_BROW, side)
-    brow_reach = _step(side - 0.9, 0.5) * _step(5.9 - side, 1.0)
-    brow_half = np.interp(side, [0.9, 1.8, 4.0, 6.0], [0.38, 0.45, 0.36, 0.2])
-
-    brow = front * brow_reach * _step(brow_half - np.abs(y - brow_y), 0.5)
-
-    upper, lower, line = (_curve(c, side) for c in (_UPPER_LIP, _LOWER_LIP, _MOUTH_LINE))
-    lips = (
-        front * _step(upper - y, 0.3) * _step(y - lower, 0.3) * _step(2.6 - side, 0.3) * (z > 9.0)
-    )
-    seam = front * _bump((y - line) / 0.1) * _step(2.85 - side, 0.3) * (z > 9.0)
-
-    jaw = on_head * ~inside * _step(z - 2.5, 2.0) * _step(y + 9.5, 2.5)
-    cheek_line = np.interp(side, [0.0, 2.5, 5.0, 7.0], [-1.2, -2.2, -2.4, 0.8])
-    beard_area = jaw * _step(cheek_line - y, 1.6) * (1.0 - lips) * (1.0 - ear)
-    moustache = front * _bump((y + 1.95) / 0.42, np.maximum(side - 1.6, 0) / 0.7) * (1.0 - lips)
-    goatee = front * _bump((y + 6.0) / 1.3, x / 1.5) * (1.0 - lips)
-
-    # Some faces are so thin that the mouth's lining comes through the chin: there it looks like skin.
-    lining = inside & (z > 8.5) & (np.abs(y + 3.4) > 1.0) & (y < 0.0) & (y > -7.5)
-    skin = on_head * (~inside | lining) * (1.0 - hair)
-    bare = skin * (1.0 - brow) * (1.0 - lips)
-
-    eyes = {}
-    for iris, sclera, sign in (
-        (_IRIS_LEFT, _SCLERA_LEFT, 1.0),
-        (_IRIS_RIGHT, _SCLERA_RIGHT, -1.0),
-    ):
-        ball = (material == iris) | (material == sclera)
-        radius = np.hypot(x - sign * 3.18, y - _EYE[1])
-        eyes[sign] = np.where(ball & (z > _EYE[2]), radius, np.where(ball, 9.0, np.inf))
-    from_axis = np.minimum(eyes[1.0], eyes[-1.0])
-    eye = np.isfinite(from_axis)
-    iris_disk = eye * _step(0.62 - from_axis, 0.12)
-    pupil = eye * _step(0.26 - from_axis, 0.12)
-    limbus = eye * _bump((from_axis - 0.6) / 0.08)
-
-    eye_place = np.hypot((side - _EYE[0]) / 1.6, (y - 3.5) / 1.0)
-    socket = front * _bump((side - 3.1) / 1.4, (y - 4.7) / 0.55) * (1.0 - brow)
-    bags = front * _bump((side - 3.0) / 1.1, (y - 2.3) / 0.5)
-    lash = front * _step(1.02 - eye_place, 0.35) * _step(eye_place - 0.6, 0.3) * (z > 8.0)
-    nostril = on_head * _step(
-        1.12
-        - np.sqrt(
-            np.square((side - 0.68) / 0.62) + ((y - 0.1) / 0.75) ** 2 + ((z - 10.8) / 1.05) ** 2
-        ),
-        0.3,
-    )
-    cheeks = bare * front * _bump((side - 4.6) / 1.5, (y - 0.3) / 1.5)
-    nose = bare * front * _bump(x / 1.2, (y - 0.6) / 1.3) * (z > 10.0)
-
-    # Strands run from the crown, so shades differ between directions about it.
-    direction = np.arctan2(x, z + 1.0)
-    strands = (
-        np.cos(13 * direction + 2.7)
-        + np.cos(21 * direction + 2.1 + 0.25 * y)
-        + np.cos(34 * direction + 2.4)
-    ) / 1.5
-    clumps = _noise(points * np.array([1.0, 0.35, 0.6]), 2.4, 5)
-
-    albedo = np.zeros(len(points))
-    albedo += bare * _SKIN + skin * brow * (1 - lips) * _BROWS + skin * lips * _LIPS
-    albedo += hair * _HAIR * (1.0 + 0.12 * strands + 0.12 * clumps)
-    albedo -= bare * (0.10 * lash + 0.04 * socket + 0.03 * bags) + 0.18 * seam
-    # The renderer casts no shadows: what should lie in shadow is painted dark.
-    albedo *= 1.0 - 0.8 * nostril
-    albedo[inside & ~lining] = 0.12
-    albedo += eye * (0.84 * (1 - iris_disk) + 0.30 * (iris_disk - pupil) + 0.03 * pupil)
-    albedo -= 0.12 * limbus * (1 - pupil)
-
-    modes = {
-        "skin/tone": 0.11 * skin + 0.02 * eye * (1 - iris_disk),
-        "skin/blush": -0.04 * (cheeks + 0.6 * nose),
-        "skin/forehead": 0.035 * bare * front * _bump(x / 3.0, (y - 9.0) / 1.6),
-        "skin/eye_shadow": -0.06 * skin * socket,
-        "skin/eye_bags": -0.045 * skin * bags,
-        "skin/freckles": 0.018 * _noise(points, 1.3, 3) * (cheeks + nose),
-        "lips/shade": 0.06 * skin * lips + 0.02 * seam,
-        "lips/upper": 0.03 * skin * lips * _step(y - line, 0.2),
-        "brows/shade": 0.07 * skin * brow,
-        "hair/fairness": hair * (0.12 + 0.015 * strands + 0.015 * clumps) + 0.06 * skin * brow,
-        "hair/strands": hair * 0.012 * strands,
-        "hair/clumps": hair * 0.015 * _noise(points, 4.0, 8),
-        "hair/grey_sides": 0.05 * hair * _step(8.0 - y, 5.0),
-        "beard/shadow": -0.085 * skin * beard_area * (1.0 + 0.1 * _noise(points, 2.0, 11)),
-        "beard/moustache": -0.08 * skin * moustache,
-        "beard/goatee": -0.06 * skin * goatee,
-        "eyes/iris": 0.09 * (iris_disk - pupil),
-        "eyes/sclera": 0.05 * eye * (1 - iris_disk),
-        "eyes/lashes": -0.06 * skin * lash,
-    }
-    for k in range(6):
-        modes[f"skin/blotches_{k}"] = 0.016 * bare * _noise(points, 9.0 - k, 20 + k)
-
-    outward = points - np.array([0.0, 3.0, 1.0])
-    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
-    # Hair begins to rise a little inside the hairline, so that its edge is hair and not a wall of skin.
-    full = scalp * _step(_above_hairline(x, y, z) - 0.7, 1.0)
-    high = _step(y - 9.0, 7.0)
-    shapes = {
-        "hair/volume_top": 0.8 * (full * high)[:, None] * outward,
-        "hair/volume_sides": 0.7 * (full * (1 - high))[:, None] * outward * [1.0, 0.3, 1.0],
-    }
-    # What is painted on the skin moves when the vertices slide along the surface, which keeps its form.
-    normals = smooth_normals(head.vertices, head.triangles).astype(np.float64)
-    up, back = (
-        axis - normals * (normals @ axis)[:, None] for axis in np.array([[0.0, 1, 0], [0, 0, -1]])
-    )
-    angle = np.degrees(np.arctan2(side, z - 1.0))
-    near_line = scalp * _bump(_above_hairline(x, y, z) / 2.2)
-    temple = _bump((angle - 44.0) / 12.0)
-    above_brow = y - brow_y
-    near_brow = front * _bump(above_brow / 0.8) * _step(6.6 - side, 1.6)
-    slides = {
-        "hair/hairline_height": 0.9 * near_line * _step(58.0 - angle, 30.0),
-        "brows/height": 0.14 * near_brow,
-        "brows/thickness": 0.16 * near_brow * above_brow,
-        "brows/tilt": 0.06 * near_brow * (side - 3.4),
-    }
-    shapes |= {name: amount[:, None] * up for name, amount in slides.items()}
-    shapes["hair/temples"] = 0.7 * (near_line * temple)[:, None] * back
-    return _Paint(
-        mean_albedo=np.clip(albedo, 0.0, 1.0).astype(np.float32),
-        albedo_modes={name: mode.astype(np.float32) for name, mode in modes.items()},
-        shape_modes={name: mode.astype(np.float32) for name, mode in shapes.items()},
-        one_sided=frozenset(
-            {
-                "hair/fairness",
-                "hair/volume_top",
-                "hair/volume_sides",
-                "beard/shadow",
-                "beard/moustache",
-                "beard/goatee",
-            }
-        ),
-    )

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import strategies as st
 
 from dcign_tf.errors import DcignError
-from dcign_tf.scenes import ict_facekit
+from dcign_tf.scenes import ict_facekit, ict_paint
 from dcign_tf.scenes.morphable import MorphableModel
-from dcign_tf.scenes.render import render
+from dcign_tf.scenes.render import render, smooth_normals
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 # --- A head of a few quads in upstream's format --------------------------------------------------
 
 # One strip of two quads and a triangle for each material, and between them one that no camera sees.
-_MATERIALS = ("M_Face", "M_BackHead", "M_Teeth", *ict_facekit.MATERIALS[2:])
+_MATERIALS = ("M_Face", "M_BackHead", "M_Teeth", *ict_paint.MATERIALS[2:])
 _PLACES = {
     "M_Face": (0.0, 1.0, 11.0),
     "M_BackHead": (0.0, 9.0, -8.0),
@@ -528,6 +528,20 @@ def test_every_albedo_mode_shows(compact: MorphableModel) -> None:
     assert len(compact.albedo_mode_names) >= 20
     for name, mode in zip(compact.albedo_mode_names, compact.albedo_modes, strict=True):
         assert 0.005 < np.abs(mode).max() < 0.4, name
+
+
+def test_hairline_and_brows_slide_along_the_surface(compact: MorphableModel) -> None:
+    normals = smooth_normals(compact.mean_shape, compact.triangles)
+    modes = dict(zip(compact.shape_mode_names, compact.shape_modes, strict=True))
+    for name in ("hair/hairline_height", "hair/temples", "brows/height", "brows/thickness"):
+        along = np.abs(np.einsum("ij,ij->i", modes[name], normals))
+        assert np.linalg.norm(modes[name], axis=1).max() > 0.1, name
+        assert along.max() < 1e-5, name
+    x, y, z = compact.mean_shape.T
+    rises = modes["hair/hairline_height"][(np.abs(x) < 1) & (np.abs(y - 11.5) < 0.5) & (z > 5)]
+    assert (rises[:, 1] > 0.3).all()
+    lifted = np.einsum("ij,ij->i", modes["hair/volume_top"], normals)
+    assert lifted[y > 13.5].min() > 0.3 and np.abs(lifted[(z > 9) & (y < 9)]).max() == 0
 
 
 def test_a_copy_of_the_real_folder_with_a_bad_line_names_it(
