@@ -1,7 +1,7 @@
 """What a data set's folder holds: its manifest, and the names and sizes of its files.
 
-    <folder>/manifest.json                               written last: where it is, the data set is complete
-    <folder>/<split>/<factor>-00003-of-00040.tfrecord    groups in which that factor varies, see `records`
+<folder>/manifest.json                               written last: where it is, the data set is complete
+<folder>/<split>/<factor>-00003-of-00040.tfrecord    groups in which that factor varies, see `records`
 """
 
 import dataclasses
@@ -134,7 +134,12 @@ class Manifest:
             raise ValueError("nested too deeply") from None
         _check(isinstance(values, dict), "the file", values, "an object")
         version = values.get("format")
-        _check(version == FORMAT, "format", version, f"{FORMAT}; another version of this package wrote it")
+        _check(
+            version == FORMAT,
+            "format",
+            version,
+            f"{FORMAT}; another version of this package wrote it",
+        )
         factors = _get(values, "factors", list)
         _check(
             len(factors) >= 2
@@ -158,7 +163,9 @@ class Manifest:
         )
         # Sizes first: laying out a record of absurd sizes would take absurd memory.
         pixels = manifest.group_size * manifest.image_size**2
-        _check(pixels < 2**30, "group_size, image_size", pixels, "fewer than 2^30 pixels in a group")
+        _check(
+            pixels < 2**30, "group_size, image_size", pixels, "fewer than 2^30 pixels in a group"
+        )
         numbers = manifest.group_size * manifest.coefficients
         _check(numbers < 2**28, "coefficients", manifest.coefficients, "fewer")
         length = _integer(values, "record_length", 1, 2**40)
@@ -179,7 +186,9 @@ class Manifest:
         except FileNotFoundError:
             raise DcignError(_missing(directory)) from None
         except NotADirectoryError:
-            raise DcignError(f"{directory}: not a folder; expected a data set of dcign-data") from None
+            raise DcignError(
+                f"{directory}: not a folder; expected a data set of dcign-data"
+            ) from None
         except ValueError as error:
             raise DcignError(f"{path}: not the manifest of a data set: {error}") from error
         for shard in manifest.shards():
@@ -220,11 +229,11 @@ def sha256_of(path: pathlib.Path) -> str:
 
 def _missing(directory: pathlib.Path) -> str:
     if not directory.exists():
-        return f"{directory}: no such folder; dcign-data --output={directory} makes a data set there"
-    if (directory / UNFINISHED).exists():
         return (
-            f"{directory}: the data set is unfinished; run the dcign-data command that began it again"
+            f"{directory}: no such folder; dcign-data --output={directory} makes a data set there"
         )
+    if (directory / UNFINISHED).exists():
+        return f"{directory}: the data set is unfinished; run the dcign-data command that began it again"
     return f"{directory}: not a data set: it has no {NAME}"
 
 

@@ -249,9 +249,7 @@ def _shown(value: object) -> str:
 
 
 def _check_space(folder: pathlib.Path, draft: Manifest) -> None:
-    missing = sum(
-        shard.count for shard in draft.shards() if not (folder / shard.name).exists()
-    )
+    missing = sum(shard.count for shard in draft.shards() if not (folder / shard.name).exists())
     needed = missing * draft.layout.record_length
     free = shutil.disk_usage(folder).free
     # A little more than the files themselves, for the file system's own needs.
@@ -445,7 +443,9 @@ class _Workers:
         process = self._processes[self._pipes.index(pipe)]
         process.join(timeout=5)
         status = process.exitcode
-        how = f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
+        how = (
+            f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
+        )
         return DcignError(
             f"a rendering process ended {how}, perhaps for lack of memory; run the same command again to go on, "
             "with fewer --processes if that was why"
@@ -465,7 +465,9 @@ class _Workers:
 
 def _serve(pipe: Any, work: _Work) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one answers.
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes; the first one answers.
     try:
         while True:
             action, shard = pipe.recv()

@@ -244,9 +244,7 @@ class RecordSource:
             {
                 "images": tf.io.FixedLenFeature([], tf.string),
                 "shape": tf.io.FixedLenFeature([3], tf.int64),
-                "degrees": tf.io.FixedLenFeature(
-                    [layout.group_size, layout.extrinsic], tf.float32
-                ),
+                "degrees": tf.io.FixedLenFeature([layout.group_size, layout.extrinsic], tf.float32),
                 "coefficients": tf.io.FixedLenFeature(
                     [layout.group_size, layout.coefficients], tf.float32
                 ),
@@ -268,7 +266,9 @@ class RecordSource:
             for index in range(shard.count)
         ][:n]
         if not places:
-            raise DcignError(f"{self.directory}: holds no {split} groups in which {_varying(factor)}")
+            raise DcignError(
+                f"{self.directory}: holds no {split} groups in which {_varying(factor)}"
+            )
         paths, offsets = zip(*places, strict=True)
         dataset = tf.data.Dataset.from_tensor_slices(
             (tf.constant(paths), tf.constant(offsets, tf.int64))
@@ -296,7 +296,9 @@ class RecordSource:
             shape = self._read(tf.constant(path), tf.constant(0, tf.int64))["shape"].numpy()
         except tf.errors.OpError as error:
             detail = error.message.splitlines()[0]
-            raise DcignError(f"{path}: not a file of records as dcign-data writes them: {detail}") from error
+            raise DcignError(
+                f"{path}: not a file of records as dcign-data writes them: {detail}"
+            ) from error
         if tuple(shape) != self.manifest.layout.shape:
             raise DcignError(
                 f"{path}: holds images of shape {[int(d) for d in shape]}, "
