@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from dcign_tf import files
 from dcign_tf.code import INTRINSIC, CodeLayout
-from dcign_tf.datasets.source import GroupSource, explain_data_error
+from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN, load_model
 from dcign_tf.progress import progress
@@ -202,13 +202,19 @@ def make_strategy(name: str, groups_per_step: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def train(config: TrainingConfig, source: GroupSource, workdir: str | os.PathLike[str]) -> DCIGN:
+def train(
+    config: TrainingConfig,
+    source: GroupSource,
+    workdir: str | os.PathLike[str],
+    data_path: str | None = None,
+) -> DCIGN:
     """Trains in `workdir`, from its last checkpoint if it has one, and calibrates the result.
 
     Args:
         config: the configuration.
         source: where mini-batches come from.
         workdir: a folder of this configuration and data, or one that is new or empty.
+        data_path: where `source` lies on disk, noted in config.json for the commands that come after.
 
     Returns:
         The trained and calibrated model, as saved in `model.keras`.
@@ -219,7 +225,7 @@ def train(config: TrainingConfig, source: GroupSource, workdir: str | os.PathLik
     """
     folder = pathlib.Path(workdir)
     ratio = config.ratios(source.factors)
-    _claim(folder, config, source)
+    _claim(folder, config, source, data_path)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.groups_per_step)
@@ -274,7 +280,9 @@ def train(config: TrainingConfig, source: GroupSource, workdir: str | os.PathLik
     return model
 
 
-def _claim(folder: pathlib.Path, config: TrainingConfig, source: GroupSource) -> None:
+def _claim(
+    folder: pathlib.Path, config: TrainingConfig, source: GroupSource, data_path: str | None
+) -> None:
     """Writes the configuration into a new workdir; refuses one that holds another."""
     described = {
         "training": json.loads(json.dumps(dataclasses.asdict(config))),
@@ -290,7 +298,7 @@ def _claim(folder: pathlib.Path, config: TrainingConfig, source: GroupSource) ->
                 f"--workdir: {folder} has checkpoints but no config.json; give another folder"
             )
         with files.atomic_write(path, "w") as file:
-            json.dump(described, file, indent=2)
+            json.dump({**described, "data_path": data_path, **_scene(source)}, file, indent=2)
         return
     try:
         stored = json.loads(path.read_text("utf-8"))
@@ -310,6 +318,11 @@ def _claim(folder: pathlib.Path, config: TrainingConfig, source: GroupSource) ->
             f"--workdir: {folder} holds a run of another configuration; these differ: {'; '.join(differing)}. "
             "Give another folder, or the same flags to resume"
         )
+
+
+def _scene(source: GroupSource) -> dict[str, Any]:
+    """What is needed to draw the same scenes again, for a source that renders."""
+    return {"scene": source.config.to_dict()} if isinstance(source, RenderedSource) else {}
 
 
 def _calibrate(model: DCIGN, source: GroupSource, count: int) -> None:

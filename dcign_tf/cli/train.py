@@ -1,0 +1,178 @@
+"""Trains a Deep Convolutional Inverse Graphics Network; the same command again resumes.
+
+    dcign-train --workdir=runs/faces --data=data/faces --image_size=70
+
+Without a data set in --data one is rendered there first, by the scene's flags; with --render_on_the_fly every step's
+faces are drawn anew and nothing is stored. Watch it with `tensorboard --logdir runs`.
+"""
+
+import pathlib
+
+from absl import flags
+
+from dcign_tf.cli import common, scene_flags
+
+FLAGS = common.command_flags()
+scene_flags.define(FLAGS)
+
+
+def _list(name: str, default: list[str] | None, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_list(name, default, text, flag_values=FLAGS)
+
+
+def _integer(name: str, default: int, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_integer(name, default, text, flag_values=FLAGS)
+
+
+def _float(name: str, default: float, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_float(name, default, text, flag_values=FLAGS)
+
+
+def _choice(name: str, default: str, choices: list[str], text: str) -> flags.FlagHolder:
+    return flags.DEFINE_enum(name, default, choices, text, flag_values=FLAGS)
+
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run: checkpoints, TensorBoard, the model", flag_values=FLAGS
+)
+_DATA = flags.DEFINE_string(
+    "data",
+    None,
+    "folder of the data set (dcign-data); rendered first if there is none; default: <workdir>/data",
+    flag_values=FLAGS,
+)
+_ON_THE_FLY = flags.DEFINE_boolean(
+    "render_on_the_fly",
+    False,
+    "draw every step's faces anew instead of reading a data set",
+    flag_values=FLAGS,
+)
+_ENCODER_FILTERS = _list(
+    "encoder_filters", ["96", "64", "32"], "channels of the encoder's three convolutions (Fig. 1)"
+)
+_DECODER_FILTERS = _list(
+    "decoder_filters",
+    ["32", "64", "96"],
+    "channels of the decoder's feature map and first convolution, its second and third (Fig. 1)",
+)
+_LATENTS = _integer("latents", 200, "length of the graphics code")
+_STRENGTH = _float(
+    "invariance_strength",
+    0.01,
+    "weight of the signal that draws inactive latents to their group's mean (section 3.2)",
+)
+_CLAMP_TO = _choice(
+    "clamp_to",
+    "mean",
+    ["mean", "first"],
+    "what inactive latents become: their group's mean (the paper) or first (the authors' code)",
+)
+_PROCEDURE = _choice(
+    "procedure",
+    "clamp",
+    ["clamp", "sgvb"],
+    "the paper's procedure, or plain SGVB: the entangled baseline of section 4.1.1",
+)
+_STEPS = _integer("steps", 12000, "number of updates")
+_GROUPS = _integer("groups_per_step", 1, "mini-batches in one update; 1 is the paper")
+_RATIO = _list(
+    "ratio",
+    ["1", "1", "1", "10"],
+    "how often azimuth, elevation, light and the intrinsic factor vary (section 3.1)",
+)
+_OPTIMIZER = _choice(
+    "optimizer",
+    "adam",
+    ["adam", "rmsprop"],
+    "adam is the authors' rmsprop in today's terms; rmsprop takes the paper's words literally "
+    "(momentum 0.1, L2 weight decay 0.01)",
+)
+_LEARNING_RATE = _float("learning_rate", 5e-4, "at the start")
+_SCHEDULE = _choice(
+    "schedule", "constant", ["constant", "cosine"], "of the learning rate; cosine falls to 2 %"
+)
+_BETA_1 = _float("beta_1", 0.9, "adam's first decay; the paper's momentum decay is 1 minus it")
+_BETA_2 = _float("beta_2", 0.99, "adam's second decay; the paper's weight decay is 1 minus it")
+_STRATEGY = _choice(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored"],
+    "how a step is spread over devices: auto takes all GPUs it can share whole groups among",
+)
+_DETERMINISTIC = flags.DEFINE_boolean(
+    "deterministic", False, "same flags, same machine, same bits; may be slower", flag_values=FLAGS
+)
+_JIT_COMPILE = flags.DEFINE_boolean(
+    "jit_compile", False, "compile the step with XLA", flag_values=FLAGS
+)
+_CALIBRATION = _integer(
+    "calibration_images", 2000, "training images that the latents are calibrated to degrees on"
+)
+_CHECKPOINT_EVERY = _integer("checkpoint_every", 500, "steps between checkpoints")
+_KEEP = _integer("keep_checkpoints", 2, "how many checkpoints to keep")
+_SUMMARY_EVERY = _integer("summary_every", 20, "steps between points of TensorBoard's curves")
+_PICTURES_EVERY = _integer(
+    "pictures_every", 500, "steps between TensorBoard's pictures and histograms"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Trains as the flags say."""
+    del argv
+    from dcign_tf import training
+    from dcign_tf.errors import UsageError
+
+    if not _WORKDIR.value:
+        raise UsageError("--workdir: missing; name the folder of the run")
+    workdir = pathlib.Path(_WORKDIR.value)
+    config = training.TrainingConfig(
+        encoder_filters=_numbers("encoder_filters", int),
+        decoder_filters=_numbers("decoder_filters", int),
+        latents=_LATENTS.value,
+        invariance_strength=_STRENGTH.value,
+        clamp_to=_CLAMP_TO.value,
+        procedure=_PROCEDURE.value,
+        steps=_STEPS.value,
+        groups_per_step=_GROUPS.value,
+        ratio=_numbers("ratio", float),
+        optimizer=_OPTIMIZER.value,
+        learning_rate=_LEARNING_RATE.value,
+        schedule=_SCHEDULE.value,
+        beta_1=_BETA_1.value,
+        beta_2=_BETA_2.value,
+        seed=FLAGS["seed"].value,
+        strategy=_STRATEGY.value,
+        deterministic=_DETERMINISTIC.value,
+        jit_compile=_JIT_COMPILE.value,
+        calibration_images=_CALIBRATION.value,
+        checkpoint_every=_CHECKPOINT_EVERY.value,
+        keep_checkpoints=_KEEP.value,
+        summary_every=_SUMMARY_EVERY.value,
+        pictures_every=_PICTURES_EVERY.value,
+    )
+    data = pathlib.Path(_DATA.value or workdir / "data")
+    source = scene_flags.source_from_flags(FLAGS, data, _ON_THE_FLY.value)
+    # Where later commands find the images, next to the configuration that says what they must be.
+    where = None if _ON_THE_FLY.value else str(data.resolve())
+    training.train(config, source, workdir, data_path=where)
+    print(f"{workdir / 'model.keras'}: trained and calibrated")
+
+
+def _numbers(name: str, kind: type) -> tuple:
+    try:
+        return tuple(kind(text) for text in FLAGS[name].value)
+    except ValueError:
+        from dcign_tf.errors import UsageError
+
+        raise UsageError(
+            f"--{name}: got {','.join(FLAGS[name].value)}, must be numbers with commas between"
+        ) from None
+
+
+def main_entry() -> None:
+    """Runs the command."""
+    common.run(main, FLAGS)
+
+
+if __name__ == "__main__":
+    main_entry()

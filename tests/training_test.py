@@ -1,0 +1,255 @@
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dcign_tf import load_model, training
+from dcign_tf.datasets.scenes import SceneConfig
+from dcign_tf.datasets.source import RenderedSource
+from dcign_tf.errors import DcignError, UsageError
+from dcign_tf.training import TrainingConfig
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def tiny_config(**changes):
+    settings = {
+        "encoder_filters": (4, 4, 4),
+        "decoder_filters": (4, 4, 4),
+        "latents": 8,
+        "steps": 6,
+        "ratio": (1.0, 1.0, 1.0, 1.0),
+        "calibration_images": 80,
+        "checkpoint_every": 2,
+        "summary_every": 2,
+        "pictures_every": 4,
+        "learning_rate": 1e-3,
+    }
+    return TrainingConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def source():
+    return RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, training.train(tiny_config(), source, workdir)
+
+
+def test_a_run_leaves_what_the_module_says(finished):
+    workdir, model = finished
+    assert {"config.json", "checkpoints", "tensorboard", "training.json", "model.keras"} <= {
+        path.name for path in workdir.iterdir()
+    }
+    assert model.calibrated
+    report = json.loads((workdir / "training.json").read_text())
+    assert report["steps"] == 6 and report["last"]["objective"] > 0
+    again = load_model(str(workdir / "model.keras"))
+    for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_tensorboard_gets_scalars_histograms_and_pictures(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished[0] / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    tags = set(events.Tags()["tensors"])
+    factors = ("azimuth", "elevation", "light_azimuth")
+    assert {
+        "training/objective",
+        "training/negative_log_likelihood",
+        "training/kl",
+        "training/kl/intrinsic",
+        "training/invariance",
+        "training/gradient_norm/encoder",
+        "training/gradient_norm/decoder",
+        "speed/images_per_second",
+        "input_and_reconstruction",
+        "latents/intrinsic",
+        *(f"sweep/{factor}" for factor in factors),
+        *(f"training/kl/{factor}" for factor in factors),
+        *(f"validation/pearson/{factor}" for factor in factors),
+    } <= tags
+    assert [event.step for event in events.Tensors("training/objective")] == [2, 4, 6]
+    assert [event.step for event in events.Tensors("sweep/azimuth")] == [4, 6]
+
+
+def test_a_finished_run_is_not_trained_again(finished, source):
+    workdir, model = finished
+    before = (workdir / "training.json").read_bytes()
+    again = training.train(tiny_config(), source, workdir)
+    assert (workdir / "training.json").read_bytes() == before
+    np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+
+
+def test_another_configuration_is_refused_with_what_differs(finished, source):
+    workdir, _ = finished
+    with pytest.raises(UsageError, match=r"learning_rate \(there 0.001, asked 0.5\)"):
+        training.train(tiny_config(learning_rate=0.5), source, workdir)
+    other = RenderedSource(SceneConfig(image_size=54, group_size=4, supersample=1))
+    with pytest.raises(UsageError, match="image_size"):
+        training.train(tiny_config(), other, workdir)
+    # How often to write is nobody's business but the user's.
+    training.train(tiny_config(summary_every=3), source, workdir)
+
+
+def test_a_damaged_configuration_is_named(source, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DcignError, match="config.json: not the configuration"):
+        training.train(tiny_config(), source, tmp_path)
+
+
+def test_it_learns(source, tmp_path):
+    config = tiny_config(
+        steps=150, learning_rate=3e-3, pictures_every=1000, summary_every=1000, checkpoint_every=1000,
+        encoder_filters=(8, 8, 8), decoder_filters=(8, 8, 8), groups_per_step=2,
+    )  # fmt: skip
+    model = training.train(config, source, tmp_path)
+    images = source.mixed("test", 100).images
+    reconstructed = model(images).numpy()
+    mean_image = source.mixed("train", 100).images.mean(axis=0) / 255
+    error = np.mean((reconstructed - images / 255) ** 2)
+    assert error < 0.8 * np.mean((mean_image - images / 255) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "--steps: got 0"),
+        ({"ratio": (1.0, 2.0)}, "--ratio: got 1,2, must be 4 numbers"),
+        ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop"),
+        ({"learning_rate": float("nan")}, "--learning_rate: got nan"),
+        ({"latents": 3}, "--latents: got 3"),
+        ({"encoder_filters": (4, 4)}, "--filters: got"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message, source, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        training.train(tiny_config(**changes), source, tmp_path / "run")
+
+
+def test_the_papers_optimizer_in_todays_terms():
+    adam = training.make_optimizer(TrainingConfig())
+    assert isinstance(adam, keras.optimizers.Adam)
+    assert (float(adam.learning_rate), adam.beta_1, adam.beta_2) == pytest.approx((5e-4, 0.9, 0.99))
+    literal = training.make_optimizer(TrainingConfig(optimizer="rmsprop"))
+    assert isinstance(literal, keras.optimizers.RMSprop)
+    assert (literal.momentum, literal.weight_decay) == (0.1, 0.01)
+    falling = training.make_optimizer(TrainingConfig(schedule="cosine", steps=100))
+    falling.build([keras.Variable([0.0])])
+    falling.iterations.assign(100)
+    assert float(falling.learning_rate) == pytest.approx(0.02 * 5e-4)
+
+
+class _Poisoned:
+    """A source whose images turn into NaN at the fourth step, in a group of the light."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def training(self, ratio, seed, groups_per_step=1, start_step=0):
+        clean = self._source.training(ratio, seed, groups_per_step, start_step)
+
+        def poison(index, element):
+            images = tf.cast(element[0], tf.float32) / 255
+            bad = index == 3
+            nan = tf.where(bad, float("nan"), 0.0)
+            return images + nan, tf.where(bad, 2, element[1])
+
+        return clean.enumerate().map(poison)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_factor_and_checkpoint(source, tmp_path):
+    with pytest.raises(DcignError, match=r"step 4: .* light_azimuth varies; last good .*ckpt-2"):
+        training.train(tiny_config(), _Poisoned(source), tmp_path)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def run_python(code, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+    )
+
+
+_TRAIN = """
+import sys
+from dcign_tf import training
+from dcign_tf.datasets.scenes import SceneConfig
+from dcign_tf.datasets.source import RenderedSource
+from tests.training_test import tiny_config
+source = RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
+training.train(tiny_config(steps=60, checkpoint_every=5, pictures_every=1000, deterministic=True), source, sys.argv[1])
+"""
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
+    assert run_python(_TRAIN, tmp_path / "whole").wait() == 0
+    cut = tmp_path / "cut"
+    process = run_python(_TRAIN, cut)
+    moment = 5 * np.random.default_rng(int(time.time())).integers(1, 11)
+    while process.poll() is None and not list(cut.glob(f"checkpoints/ckpt-{moment}.index")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (cut / "model.keras").exists(), "the run was over before it could be killed"
+    assert run_python(_TRAIN, cut).wait() == 0
+    whole, resumed = (load_model(str(tmp_path / run / "model.keras")) for run in ("whole", "cut"))
+    for ours, theirs in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+_MIRRORED = """
+import sys
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from dcign_tf import training
+from dcign_tf.datasets.scenes import SceneConfig
+from dcign_tf.datasets.source import RenderedSource
+from tests.training_test import tiny_config
+source = RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
+for strategy in ("one_device", "mirrored"):
+    config = tiny_config(steps=20, groups_per_step=4, strategy=strategy, pictures_every=1000)
+    training.train(config, source, f"{sys.argv[1]}/{strategy}")
+assert training.make_strategy("mirrored", 4).num_replicas_in_sync == 2
+"""
+
+
+def test_two_devices_give_one_devices_weights(tmp_path):
+    assert run_python(_MIRRORED, tmp_path).wait() == 0
+    one, two = (load_model(str(tmp_path / run / "model.keras")) for run in ("one_device", "mirrored"))
+    start = training.make_model(
+        tiny_config(), RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
+    )
+    for ours, theirs, before in zip(
+        one.trainable_variables, two.trainable_variables, start.trainable_variables, strict=True
+    ):
+        moved = np.abs(ours.numpy() - before.numpy()).max()
+        assert moved > 0
+        np.testing.assert_allclose(theirs, ours, atol=0.01 * moved, rtol=0)
+
+
+def test_groups_that_cannot_be_shared_out_are_refused(monkeypatch):
+    class Device:
+        name = "CPU:0"
+
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [Device()] * 3)
+    with pytest.raises(UsageError, match="--groups_per_step: got 4, must be a multiple of the 3"):
+        training.make_strategy("mirrored", 4)
