@@ -1,7 +1,7 @@
 """What a data set's folder holds: its manifest, and the names and sizes of its files.
 
-<folder>/manifest.json                               written last: where it is, the data set is complete
-<folder>/<split>/<factor>-00003-of-00040.tfrecord    groups in which that factor varies, see `records`
+*   `manifest.json`, written last: where it is, the data set is complete;
+*   `<split>/<factor>-00003-of-00040.tfrecord`, groups in which that factor varies, see `records`.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Shard(NamedTuple):
         number: the file's number among `shards`.
         shards: how many files the split and factor have.
         first: index of its first group.
-        count: how many groups it holds.
+        groups: how many it holds.
     """
 
     split: str
@@ -43,7 +43,7 @@ class Shard(NamedTuple):
     number: int
     shards: int
     first: int
-    count: int
+    groups: int
 
     @property
     def name(self) -> str:
@@ -96,14 +96,14 @@ class Manifest:
     def shards(self, split: str | None = None, factor: str | None = None) -> Iterator[Shard]:
         """The files of a split, of a factor, or all, in their order."""
         for a_split, counts in self.groups.items():
-            for a_factor, groups in counts.items():
+            for a_factor, total in counts.items():
                 if split not in (None, a_split) or factor not in (None, a_factor):
                     continue
-                shards = math.ceil(groups / self.groups_per_shard)
+                shards = math.ceil(total / self.groups_per_shard)
                 for number in range(shards):
                     first = number * self.groups_per_shard
-                    count = min(self.groups_per_shard, groups - first)
-                    yield Shard(a_split, a_factor, number, shards, first, count)
+                    groups = min(self.groups_per_shard, total - first)
+                    yield Shard(a_split, a_factor, number, shards, first, groups)
 
     @property
     def digest(self) -> str:
@@ -196,7 +196,7 @@ class Manifest:
             listed = manifest.files.get(shard.name)
             if listed is None:
                 raise DcignError(f"{path}: does not list {shard.name}, which its groups call for")
-            right = shard.count * manifest.layout.record_length
+            right = shard.groups * manifest.layout.record_length
             if listed.size != right:
                 raise DcignError(
                     f"{path}: gives {shard.name} {listed.size} bytes, its groups need {right}"
@@ -254,7 +254,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-_KINDS = {dict: "an object", list: "a list", str: "a text"}
+_KINDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 def _get(values: Mapping[str, Any], key: str, kind: type) -> Any:

@@ -250,4 +250,4 @@ def _crc32c(data: np.ndarray, table: np.ndarray) -> int:
         )
     for i in range(whole, len(data)):
         crc = table[0, (crc ^ np.uint32(data[i])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
-    return crc ^ np.uint32(0xFFFFFFFF)
+    return int(crc ^ np.uint32(0xFFFFFFFF))

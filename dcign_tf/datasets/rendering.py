@@ -196,8 +196,11 @@ def _comparable(manifest: Manifest) -> dict[str, object]:
     """What two manifests of one data set have in common, as flat settings. A path may differ: files move."""
     settings = {k: v for k, v in manifest.settings.items() if k != "source_path"}
     for split, counts in manifest.groups.items():
-        settings |= {f"{split} groups of {factor}": n for factor, n in counts.items()}
-    return {**settings, "groups_per_shard": manifest.groups_per_shard, "factors": manifest.factors}
+        of_factors = [counts.get(factor, 0) for factor in manifest.factors]
+        # Mostly all the same; then one number reads better.
+        settings[f"{split}_groups"] = of_factors if len(set(of_factors)) > 1 else of_factors[0]
+        settings[f"mixed groups of {split}"] = counts.get(MIXED, 0)
+    return {**settings, "groups_per_file": manifest.groups_per_shard}
 
 
 def _claim(folder: pathlib.Path, draft: Manifest) -> Manifest | None:
@@ -249,7 +252,7 @@ def _shown(value: object) -> str:
 
 
 def _check_space(folder: pathlib.Path, draft: Manifest) -> None:
-    missing = sum(shard.count for shard in draft.shards() if not (folder / shard.name).exists())
+    missing = sum(shard.groups for shard in draft.shards() if not (folder / shard.name).exists())
     needed = missing * draft.layout.record_length
     free = shutil.disk_usage(folder).free
     # A little more than the files themselves, for the file system's own needs.
@@ -308,9 +311,9 @@ def _fill(
                         entries[shard] = entry
                     bar.update()
         missing = [shard for shard in shards if shard not in entries]
-        total, done = (draft.group_size * sum(s.count for s in some) for some in (shards, entries))
+        total, done = (draft.group_size * sum(s.groups for s in some) for some in (shards, entries))
         with progress(total, "rendering", unit="image", initial=done) as bar:
-            for shard, entry in workers.run("render", missing, lambda n: bar.update(n) and None):
+            for shard, entry in workers.run("render", missing, bar.update):
                 assert entry is not None
                 entries[shard] = entry
     return entries
@@ -337,7 +340,7 @@ class _Work:
         digest, size = hashlib.sha256(), 0
         try:
             with files.atomic_write(path) as file:
-                for index in range(shard.first, shard.first + shard.count):
+                for index in range(shard.first, shard.first + shard.groups):
                     record = self._record(shard.split, shard.factor, index)
                     file.write(record)
                     digest.update(record)
@@ -359,26 +362,26 @@ class _Work:
         del report
         length = self.layout.record_length
         path = self.folder / shard.name
-        if path.stat().st_size != shard.count * length:
+        if path.stat().st_size != shard.groups * length:
             return None
         digest = hashlib.sha256()
         with path.open("rb") as file:
-            for index in range(shard.first, shard.first + shard.count):
+            for index in range(shard.first, shard.first + shard.groups):
                 record = file.read(length)
                 payload = records.unframe(record)
                 active = _ACTIVE[shard.factor]
                 if payload is None or not self.layout.has_signature(payload, active, index):
                     return None
                 digest.update(record)
-        return File(shard.count * length, digest.hexdigest())
+        return File(shard.groups * length, digest.hexdigest())
 
 
 class _Workers:
     """Processes that share out shards; with one, this process does it all itself.
 
     They are spawned, not forked: the caller may have TensorFlow's threads running, which a fork would break.
-    Each has a pipe of its own, so that one that is killed is noticed and hurts no other; when this process is killed, they
-    find their pipes closed and end.
+    Each has a pipe of its own, so that one that is killed is noticed and hurts no other; when this process is
+    killed, they find their pipes closed and end.
     """
 
     def __init__(self, work: _Work, count: int) -> None:

@@ -137,7 +137,11 @@ class SceneConfig:
                 raise ValueError(f"{name}: no such setting; there are {', '.join(hints)}")
             if not _is_a(value, hints[name]):
                 raise ValueError(f"{name}: got {value!r}, of the wrong type")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
 
 
 def _is_a(value: Any, hint: Any) -> bool:
@@ -238,7 +242,9 @@ class SceneSampler:
         images = render(
             self.model,
             coefficients,
-            *degrees.T,
+            degrees[:, 0],
+            degrees[:, 1],
+            degrees[:, 2],
             self.config.image_size,
             self.config.camera,
             self.config.shading,

@@ -87,8 +87,8 @@ class GroupSource(Protocol):
             start_step: the first step.
 
         Returns:
-            Elements (uint8 [G, B, S, S, 1], int32 [G]): the images, and which factor varies in each group. The element of a
-            step depends on the seed and the step alone.
+            Elements (uint8 [G, B, S, S, 1], int32 [G]): the images, and which factor varies in each group. The
+            element of a step depends on the seed and the step alone.
 
         Raises:
             UsageError: the ratio makes no sense, or asks for groups that are not there.
@@ -263,7 +263,7 @@ class RecordSource:
         places = [
             (self._path(shard.name), index * length)
             for shard in self.manifest.shards(split, factor)
-            for index in range(shard.count)
+            for index in range(shard.groups)
         ][:n]
         if not places:
             raise DcignError(
