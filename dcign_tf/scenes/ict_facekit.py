@@ -35,8 +35,8 @@ _WHERE = f"get it with `git clone {URL}` ({LICENSE}; not part of this package)"
 
 # Framing: the middle of the head's volume, and half of what the camera sees there. Chin and hairline are nearer
 # to the camera than the center and so fill about nine tenths of the picture.
-_CENTER = (0.0, 2.9, 1.6)
-_RADIUS = 12.3
+_CENTER = (0.0, 2.3, 1.6)
+_RADIUS = 12.6
 
 _MAX_BYTES = 1 << 27  # of one stored array: a dozen times the largest there is
 

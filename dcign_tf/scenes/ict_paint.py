@@ -237,7 +237,7 @@ def _albedo_modes(on: _Regions) -> dict[str, np.ndarray]:
         "skin/forehead": 0.035 * on.bare * on.front * _bump(x / 3.0, (y - 9.0) / 1.6),
         "skin/eye_shadow": -0.06 * on.skin * on.lids,
         "skin/eye_bags": -0.045 * on.skin * on.bags,
-        "skin/freckles": 0.018 * _noise(on.points, 1.3, 3) * (on.cheeks + on.nose),
+        "skin/freckles": 0.012 * _noise(on.points, 1.3, 3) * (on.cheeks + on.nose),
         "lips/shade": 0.06 * on.skin * on.lips + 0.02 * on.seam,
         "lips/upper": 0.03 * on.skin * on.upper_lip,
         "brows/shade": 0.07 * brow,
