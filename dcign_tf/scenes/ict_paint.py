@@ -195,7 +195,8 @@ def _find_regions(points: np.ndarray, triangles: np.ndarray, materials: np.ndarr
         lips=lips,
         upper_lip=lips * _step(y - line, 0.2),
         seam=front * _bump((y - line) / 0.1) * _step(2.85 - side, 0.3) * (z > 9.0),
-        nostrils=on_head * _step(1.12 - from_nostril, 0.3),
+        # Their outer walls come through the wings of thin noses: these stay light.
+        nostrils=on_head * _step(1.12 - from_nostril, 0.3) * _step(1.0 - side, 0.3),
         cheeks=bare * front * _bump((side - 4.6) / 1.5, (y - 0.3) / 1.5),
         nose=bare * front * _bump(x / 1.2, (y - 0.6) / 1.3) * (z > 10.0),
         lids=front * _bump((side - 3.1) / 1.4, (y - 4.7) / 0.55) * (1.0 - brow),
