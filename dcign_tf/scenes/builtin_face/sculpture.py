@@ -1,0 +1,264 @@
+"""The mean head as an implicit surface: negative inside, zero on the skin, about the distance outside.
+
+Sizes in centimetres are those of adult heads as anthropometry and artists' canons give them: the pupils lie at
+half the height, 6.3 apart; the nose ends 4.7 below them, the lips meet at 6.9, the chin ends at 11.4; the head is
+15 wide and 19 deep. The origin lies between the pupils, at the depth of the ears.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+EYE = np.array([3.2, 0.0, 6.75])
+BALL = np.array([1.62, 1.28, 1.30])
+LID = np.array([1.80, 1.44, 1.46])
+EAR = np.array([6.9, -1.0, -1.2])
+
+
+def smooth_step(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Rises smoothly from 0 at `low` to 1 at `high`; falls if `high` is the smaller one."""
+    t = np.clip((np.asarray(x, np.float64) - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def curve(points: Sequence[tuple[float, float]], x: np.ndarray) -> np.ndarray:
+    """A smooth curve through points of rising x (cubic Hermite, no overshoot), constant beyond its ends."""
+    xs, ys = (np.array(values, np.float64) for values in zip(*points, strict=True))
+    slopes = np.diff(ys) / np.diff(xs)
+    tangents = np.zeros_like(ys)
+    inner = slopes[1:] * slopes[:-1] > 0
+    harmonic = 2 * slopes[1:] * slopes[:-1] / np.where(inner, slopes[1:] + slopes[:-1], 1.0)
+    tangents[1:-1] = np.where(inner, harmonic, 0.0)
+    x = np.clip(np.asarray(x, np.float64), xs[0], xs[-1])
+    i = np.clip(np.searchsorted(xs, x, side="right") - 1, 0, len(slopes) - 1)
+    width = xs[i + 1] - xs[i]
+    t = (x - xs[i]) / width
+    return (
+        ys[i] * (1 + 2 * t) * (1 - t) ** 2
+        + tangents[i] * width * t * (1 - t) ** 2
+        + ys[i + 1] * t * t * (3 - 2 * t)
+        + tangents[i + 1] * width * t * t * (t - 1)
+    )
+
+
+# The face and the jaw as a stack of rounded sections: by height, half the width, the front's depth.
+_WIDTH = (
+    (-12.5, 2.6), (-11.3, 3.3), (-10.0, 4.25), (-8.0, 5.25), (-6.0, 5.9), (-4.0, 6.35), (-2.0, 6.75),
+    (0.0, 6.85), (2.0, 6.75), (5.0, 6.6),
+)  # fmt: skip
+_FRONT = (
+    (-12.5, 8.1), (-11.0, 8.5), (-10.0, 8.7), (-8.6, 8.75), (-7.0, 9.05), (-5.0, 9.1), (-3.0, 8.85),
+    (-1.0, 8.6), (0.5, 8.65), (2.0, 9.05), (3.0, 9.1), (5.0, 8.7),
+)  # fmt: skip
+_MIDDLE = 0.6  # depth of the sections' middles
+_POWER = 2.3  # 2 is an ellipse, more is boxier
+
+
+def section(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half the width and half the depth of the face's section at height y."""
+    return curve(_WIDTH, y), curve(_FRONT, y) - _MIDDLE
+
+
+def section_point(angle: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x and z of the face's section at height y, in the direction `angle` (radians from the front)."""
+    width, depth = section(y)
+    sine, cosine = np.sin(angle), np.cos(angle)
+    radius = (np.abs(sine) ** _POWER + np.abs(cosine) ** _POWER) ** (-1 / _POWER)
+    return radius * sine * width, _MIDDLE + radius * cosine * depth
+
+
+def _union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+    """The smaller of two distances; where they differ by less than `blend`, with the seam filled."""
+    h = np.maximum(blend - np.abs(a - b), 0.0) / blend
+    return np.minimum(a, b) - h * h * (blend / 4)
+
+
+def _common(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+    return -_union(-a, -b, blend)
+
+
+def _cut(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+    """What is in `a` but not in `b`."""
+    return -_union(-a, b, blend)
+
+
+def _ellipsoid(
+    p: np.ndarray, center: Sequence[float], radii: Sequence[float], tilt: float = 0.0
+) -> np.ndarray:
+    """An ellipsoid; `tilt` turns its x axis up, in degrees."""
+    q = p - np.array(center)
+    if tilt:
+        c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+        q = np.stack([c * q[:, 0] + s * q[:, 1], -s * q[:, 0] + c * q[:, 1], q[:, 2]], axis=1)
+    scaled = q / np.array(radii)
+    inner = np.linalg.norm(scaled, axis=1)
+    outer = np.linalg.norm(scaled / np.array(radii), axis=1)
+    return inner * (inner - 1.0) / np.maximum(outer, 1e-9)
+
+
+def _cone(
+    p: np.ndarray, a: Sequence[float], b: Sequence[float], radius_a: float, radius_b: float
+) -> np.ndarray:
+    """A rod from a to b with round ends of different radii."""
+    start, along = np.array(a), np.array(b) - np.array(a)
+    t = np.clip((p - start) @ along / (along @ along), 0.0, 1.0)
+    return np.linalg.norm(p - start - t[:, None] * along, axis=1) - (
+        radius_a + t * (radius_b - radius_a)
+    )
+
+
+def _rope(p: np.ndarray, points: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+    """A bent rod through points (x, y, z, radius)."""
+    pieces = [
+        _cone(p, a[:3], b[:3], a[3], b[3]) for a, b in zip(points[:-1], points[1:], strict=True)
+    ]
+    distance = pieces[0]
+    for piece in pieces[1:]:
+        distance = _union(distance, piece, 0.15)
+    return distance
+
+
+def cranium(p: np.ndarray) -> np.ndarray:
+    """Distance from the brain case alone, right half."""
+    vault = _ellipsoid(p, (0.0, 3.3, -0.9), (7.35, 8.1, 8.9))
+    forehead = _ellipsoid(p, (0.0, 4.6, 2.4), (6.3, 5.6, 6.7))
+    occiput = _ellipsoid(p, (0.0, 1.6, -4.2), (6.3, 6.0, 5.5))
+    return _union(_union(vault, forehead, 1.5), occiput, 1.5)
+
+
+def _base(p: np.ndarray) -> np.ndarray:
+    x, y, z = p.T
+    width, depth = section(y)
+    scaled = (np.abs(x / width) ** _POWER + np.abs((z - _MIDDLE) / depth) ** _POWER) ** (1 / _POWER)
+    flat = np.hypot(x, z - _MIDDLE)
+    face = flat * (1.0 - 1.0 / np.maximum(scaled, 1e-6))
+    face = _common(face, y - 4.5, 2.0)
+    # The lower edge of the jaw runs from under the ear to the chin and rises to the side of it.
+    edge = np.array([0.0, -7.6, -1.2]), np.array([0.0, -11.5, 6.6])
+    along = edge[1] - edge[0]
+    normal = np.array([0.0, -along[2], along[1]]) / np.linalg.norm(along)
+    face = _common(face, (p - edge[0]) @ normal - 0.03 * (6.0 - x), 1.6)
+    face = _common(face, -z - 2.0, 3.0)
+    head = _union(cranium(p), face, 1.2)
+
+    neck = np.array([0.0, -8.0, -1.6]), np.array([0.0, -27.0, -5.6])
+    axis = (neck[1] - neck[0]) / np.linalg.norm(neck[1] - neck[0])
+    q = p - neck[0]
+    height = q @ axis
+    q = q - height[:, None] * axis
+    flare = 5.4 + 2.5 * smooth_step(height, 9.0, 20.0) ** 2
+    cylinder = np.hypot(q[:, 0], 1.02 * np.hypot(q[:, 1], q[:, 2])) - flare
+    cylinder = _common(cylinder, -height - 6.0, 3.0)
+    return _union(head, cylinder, 2.2)
+
+
+def distance(p: np.ndarray) -> np.ndarray:
+    """About the distance from the skin of points [N, 3] to the mean head's; negative inside, [N]."""
+    p = np.column_stack([np.abs(p[:, 0]), p[:, 1:]])
+    d = _base(p)
+    # Only the front has features: the others need not pay for them.
+    front = np.flatnonzero((p[:, 2] > 1.5) & (p[:, 1] < 5.5) & (p[:, 1] > -13.0) & (d < 4.0))
+    d[front] = _features(p[front], d[front])
+    return d
+
+
+def _features(p: np.ndarray, d: np.ndarray) -> np.ndarray:
+    # Cheekbones, the hollow below them, the roundness beside the mouth, the chin.
+    d = _union(d, _ellipsoid(p, (4.7, -2.0, 5.5), (2.0, 1.2, 1.9), -15.0), 1.4)
+    d = _cut(d, _ellipsoid(p, (6.6, -5.6, 5.7), (1.3, 2.2, 1.8)), 1.6)
+    d = _union(d, _ellipsoid(p, (0.0, -10.0, 7.7), (2.2, 1.35, 1.5)), 1.2)
+    d = _union(d, _ellipsoid(p, (0.0, -6.6, 6.6), (3.9, 2.6, 2.65)), 1.2)
+    # Sockets, then the ridge of the brows above them.
+    d = _cut(d, _ellipsoid(p, (3.2, 0.25, 9.3), (2.0, 1.15, 1.75), 4.0), 1.3)
+    d = _cut(d, _ellipsoid(p, (1.6, 0.1, 9.6), (0.75, 1.1, 1.4)), 0.9)
+    ridge = _rope(
+        p,
+        (
+            (0.6, 2.0, 8.7, 0.45),
+            (2.2, 2.35, 8.35, 0.55),
+            (3.9, 2.5, 7.35, 0.55),
+            (5.4, 1.6, 5.6, 0.5),
+        ),
+    )
+    d = _union(d, ridge, 1.0)
+    d = _union(d, _ellipsoid(p, EYE, LID), 0.30)
+    # The nose: a wedge with a narrow back, its ball, its wings.
+    d = _union(d, _cone(p, (0.0, 0.6, 8.1), (0.0, -3.6, 9.2), 0.75, 1.25), 0.8)
+    back = _rope(
+        p,
+        (
+            (0.0, 1.6, 8.55, 0.62),
+            (0.0, 0.4, 8.62, 0.48),
+            (0.0, -1.4, 9.65, 0.55),
+            (0.0, -3.4, 10.75, 0.7),
+        ),
+    )
+    d = _union(d, back, 0.7)
+    d = _union(d, _ellipsoid(p, (0.0, -3.75, 10.6), (0.95, 0.8, 0.95)), 0.5)
+    d = _union(d, _ellipsoid(p, (1.2, -4.0, 9.45), (0.58, 0.62, 0.9), 10.0), 0.25)
+    d = _union(d, _cone(p, (0.0, -4.2, 10.6), (0.0, -4.75, 9.0), 0.36, 0.4), 0.3)
+    d = _cut(d, _ellipsoid(p, (0.66, -4.62, 10.0), (0.3, 0.34, 0.55), 0.0), 0.2)
+    # The furrow from the nose to the corner of the mouth, and that above the lips.
+    d = _cut(
+        d, _rope(p, ((2.0, -4.0, 9.3, 0.12), (2.7, -5.2, 9.15, 0.2), (3.2, -6.6, 8.6, 0.15))), 0.9
+    )
+    d = _cut(d, _cone(p, (0.0, -4.9, 9.95), (0.0, -6.0, 10.2), 0.12, 0.2), 0.35)
+    upper = (
+        (0.0, -6.5, 9.30, 0.50),
+        (0.6, -6.42, 9.26, 0.52),
+        (1.5, -6.65, 8.85, 0.40),
+        (2.5, -6.95, 7.95, 0.2),
+    )
+    lower = (
+        (0.0, -7.42, 9.10, 0.58),
+        (0.8, -7.40, 8.98, 0.56),
+        (1.7, -7.2, 8.55, 0.40),
+        (2.5, -6.97, 7.9, 0.2),
+    )
+    d = _union(d, _rope(p, upper), 0.35)
+    d = _union(d, _rope(p, lower), 0.35)
+    d = _cut(
+        d,
+        _rope(
+            p,
+            tuple(
+                (x, y, z + 0.62, r)
+                for (x, y, z, r) in (
+                    (0.0, -6.88, 9.25, 0.1),
+                    (0.7, -6.84, 9.13, 0.1),
+                    (1.6, -6.92, 8.6, 0.1),
+                    (2.65, -7.0, 7.75, 0.14),
+                )
+            ),
+        ),
+        0.25,
+    )
+    # Below the lower lip.
+    d = _cut(d, _ellipsoid(p, (0.0, -8.65, 10.1), (2.0, 0.5, 0.95)), 0.7)
+    return d
+
+
+def cast(start: np.ndarray, target: np.ndarray, offset: float = 0.0) -> np.ndarray:
+    """Where rays from outside first meet the skin, or the surface `offset` above it.
+
+    Args:
+        start: [N, 3], points outside.
+        target: [N, 3], points inside, toward which the rays go.
+        offset: height above the skin.
+
+    Returns:
+        float64 [N, 3]; the targets, for rays that meet nothing before.
+    """
+    ray = target - start
+    length = np.linalg.norm(ray, axis=1)
+    ray = ray / length[:, None]
+    t = np.zeros(len(start))
+    active = np.arange(len(start))
+    for _ in range(60):
+        step = distance(start[active] + t[active, None] * ray[active]) - offset
+        # Blends and sections are not true distances: shorter steps never pass through the skin.
+        t[active] = np.minimum(t[active] + 0.7 * step, length[active])
+        active = active[(np.abs(step) > 2e-4) & (t[active] < length[active])]
+        if not len(active):
+            break
+    return start + t[:, None] * ray
