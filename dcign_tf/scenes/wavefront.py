@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 
+import numba
 import numpy as np
 
 from dcign_tf.errors import DcignError
@@ -42,7 +43,7 @@ def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         DcignError: the file cannot be read, is cut short, or holds a vertex that is no finite point.
     """
-    return _vertices(_lines(pathlib.Path(path)), path)
+    return _vertices(_read(pathlib.Path(path)), path)
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -52,14 +53,14 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
         DcignError: the file cannot be read, is cut short, or has a line that is malformed or refers to a
             vertex that is not there; the message names the line.
     """
-    lines = _lines(pathlib.Path(path))
-    vertices = _vertices(lines, path)
+    data = _read(pathlib.Path(path))
+    vertices = _vertices(data, path)
     count = len(vertices)
     materials: dict[str, int] = {}
     material = -1
     triangles: list[tuple[int, int, int]] = []
     owners: list[int] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(data.splitlines(), 1):
         if line[:1] == b"f":
             keyword, *corners = line.split()
             if keyword != b"f":
@@ -92,7 +93,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     )
 
 
-def _lines(path: pathlib.Path) -> list[bytes]:
+def _read(path: pathlib.Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise DcignError(f"{path}: not a file; expected a Wavefront OBJ file")
@@ -107,10 +108,17 @@ def _lines(path: pathlib.Path) -> list[bytes]:
     if not data.endswith((b"\n", b"\r")):
         found = "is empty" if not data else "ends in the middle of a line: it is cut short"
         raise DcignError(f"{path}: {found}; expected a whole Wavefront OBJ file")
-    return data.splitlines()
+    return data
 
 
-def _vertices(lines: list[bytes], path: str | os.PathLike[str]) -> np.ndarray:
+def _vertices(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
+    bound = min(data.count(b"v ") + data.count(b"v\t"), MAX_VERTICES)
+    points = np.empty((bound, 3))
+    count = _scan(np.frombuffer(data, np.uint8), points)
+    if count > 0:
+        return points[:count].copy()
+    # Numbers with many digits, or something is wrong.
+    lines = data.splitlines()
     rows = [line for line in lines if line[:2] in (b"v ", b"v\t")]
     if not rows:
         raise DcignError(f"{path}: holds no vertex (`v x y z`); expected a Wavefront OBJ file")
@@ -143,3 +151,76 @@ def _points(rows: list[bytes]) -> np.ndarray | None:
 def _quote(text: bytes) -> str:
     shown = text.decode("utf-8", "replace")
     return repr(shown if len(shown) <= 40 else shown[:40] + "...")
+
+
+@numba.njit(cache=True, nogil=True)
+def _scan(data: np.ndarray, points: np.ndarray) -> int:
+    """Reads the `v` lines of a file whose numbers are as programs write them.
+
+    Args:
+        data: uint8 [bytes].
+        points: float64 [at least as many as there are, 3], written.
+
+    Returns:
+        How many vertices there are; -1 at the first that needs a closer look.
+    """
+    size = len(data)
+    count = 0
+    i = 0
+    while i < size:
+        if data[i] == 118 and i + 1 < size and (data[i + 1] == 32 or data[i + 1] == 9):  # "v "
+            if count == len(points):
+                return -1
+            i += 2
+            for axis in range(3):
+                while i < size and (data[i] == 32 or data[i] == 9):
+                    i += 1
+                negative = i < size and data[i] == 45
+                if i < size and (data[i] == 45 or data[i] == 43):
+                    i += 1
+                mantissa, digits, exponent = np.int64(0), 0, np.int64(0)
+                while i < size and 48 <= data[i] <= 57 and digits < 18:
+                    mantissa = 10 * mantissa + (np.int64(data[i]) - 48)
+                    digits += 1
+                    i += 1
+                if i < size and data[i] == 46:  # "."
+                    i += 1
+                    while i < size and 48 <= data[i] <= 57 and digits < 18:
+                        mantissa = 10 * mantissa + (np.int64(data[i]) - 48)
+                        digits += 1
+                        exponent -= 1
+                        i += 1
+                if digits == 0:
+                    return -1
+                if i < size and (data[i] == 101 or data[i] == 69):  # "e"
+                    i += 1
+                    below = i < size and data[i] == 45
+                    if i < size and (data[i] == 45 or data[i] == 43):
+                        i += 1
+                    power, digits = np.int64(0), 0
+                    while i < size and 48 <= data[i] <= 57 and digits < 4:
+                        power = 10 * power + (np.int64(data[i]) - 48)
+                        digits += 1
+                        i += 1
+                    if digits == 0:
+                        return -1
+                    exponent += -power if below else power
+                # A number ends with a blank or with its line.
+                if i < size and not (data[i] == 32 or 9 <= data[i] <= 10 or data[i] == 13):
+                    return -1
+                # Integers below 2^53 and powers of ten up to 22 are floats, so one operation on them rounds
+                # as it should.
+                if mantissa >= 2**53 or not -22 <= exponent <= 22:
+                    return -1
+                if exponent < 0:
+                    value = mantissa / 10.0**-exponent
+                else:
+                    value = mantissa * 10.0**exponent
+                if not value <= MAX_COORDINATE:
+                    return -1
+                points[count, axis] = -value if negative else value
+            count += 1
+        while i < size and data[i] != 10 and data[i] != 13:
+            i += 1
+        i += 1
+    return count

@@ -1,6 +1,7 @@
 """The OBJ reader: what it reads, and what it says about files that are not as they should be."""
 
 import pathlib
+from collections.abc import Callable
 
 import hypothesis
 import numpy as np
@@ -175,14 +176,44 @@ def test_a_damaged_file_is_a_valid_mesh_or_a_clear_error(
 
 @hypothesis.given(
     st.lists(st.tuples(*[st.floats(-1e6, 1e6)] * 3), min_size=1, max_size=20),
+    st.sampled_from([repr, "{:.6g}".format, "{:+.5f}".format, "{:E}".format, "{:.0f}.".format]),
     st.sampled_from([" ", "\t", "   "]),
-    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["\n", "\r\n", " 0.5 0.5 0.5\n", "\r"]),
 )
 @hypothesis.settings(
     deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 def test_vertices_come_back_exactly(
-    path: pathlib.Path, points: list[tuple[float, float, float]], gap: str, end: str
+    path: pathlib.Path,
+    points: list[tuple[float, float, float]],
+    write: Callable[[float], str],
+    gap: str,
+    end: str,
 ) -> None:
-    path.write_bytes("".join(gap.join(["v", *map(repr, point)]) + end for point in points).encode())
-    np.testing.assert_array_equal(wavefront.read_vertices(path), np.array(points))
+    lines = [gap.join(["v", *map(write, point)]) + end for point in points]
+    path.write_bytes("".join(lines).encode())
+    expected = [[float(write(value)) for value in point] for point in points]
+    np.testing.assert_array_equal(wavefront.read_vertices(path), expected)
+
+
+@hypothesis.given(st.text("0123456789.eE+- \t", max_size=30))
+@hypothesis.example("1. .5 -.0e-3")
+@hypothesis.example("1 2 . 3")
+@hypothesis.example("12345678901234567890 9007199254740993e-11 1e-30")
+@hypothesis.settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+def test_numbers_are_what_python_takes_them_for(path: pathlib.Path, words: str) -> None:
+    path.write_bytes(b"v " + words.encode() + b"\n")
+    try:
+        expected = [float(word) for word in words.split()[:3]]
+        right = len(expected) == 3 and all(abs(value) <= 1e6 for value in expected)
+    except ValueError:
+        right = False
+    if right:
+        np.testing.assert_array_equal(wavefront.read_vertices(path), [expected])
+    else:
+        with pytest.raises(DcignError, match="line 1"):
+            wavefront.read_vertices(path)
