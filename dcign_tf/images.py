@@ -139,8 +139,9 @@ def _grey(picture: Image.Image, depth: int) -> np.ndarray:
         most = 255 if picture.mode == "L" else 65535
         grey = np.clip(values.astype(np.float32) / most, 0, 1)
         if isinstance(transparent, int):
-            # The file says it in its own bit depth, while Pillow spreads fewer than 8 bits to 8.
-            grey[values == transparent * most // (2**depth - 1)] = 0
+            # The file says it in its own bit depth; pixels of fewer than 8 bits Pillow spreads to 8, and
+            # of 1 bit the transparent value, too.
+            grey[values == min(transparent * most // (2**depth - 1), most)] = 0
         return grey
     if picture.mode in ("RGB", "CMYK"):
         pixels = np.asarray(picture.convert("RGB"))

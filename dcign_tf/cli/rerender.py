@@ -72,6 +72,8 @@ def main(argv: list[str]) -> None:
         raise errors.UsageError("--model: required; a workdir, a .keras file or an exported model")
     if bool(_IMAGES.value) == bool(_SAMPLES.value):
         raise errors.UsageError("--image: give one or more of --image, or of --sample, not both")
+    if "" in _IMAGES.value:
+        raise errors.UsageError("--image: got an empty name, must be a PNG or JPEG file")
     from dcign_tf import images
 
     degrees = _degrees()

@@ -159,7 +159,8 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         raise DcignError(f"{card_file}: not the card of an exported model ({error!r})") from error
     try:
         loaded = tf.saved_model.load(str(folder))
-    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+    except Exception as error:
+        # TensorFlow has no one exception for what it cannot read; among them is IndexError.
         detail = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DcignError(f"{folder}: a damaged SavedModel: {detail}") from error
     found = dict(loaded.signatures)

@@ -29,7 +29,7 @@ _ATTEMPTS = 10
 
 
 def signatures(model: DCIGN) -> dict[str, Any]:
-    """What a model does, as functions of tensors for any number of images.
+    """What a model does, as functions of tensors for any number N of images, 1 or more.
 
     Each takes and gives tensors by name: S is the side of the images, which are float32 in [0, 1], L the length
     of the code, and there is one name for each extrinsic factor, such as azimuth, in degrees.

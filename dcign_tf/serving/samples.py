@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dcign_tf.datasets.scenes import SceneConfig
 from dcign_tf.datasets.source import open_source
 from dcign_tf.errors import DcignError, UsageError
 
@@ -31,24 +32,25 @@ def held_out(
     path = pathlib.Path(workdir, "config.json")
     try:
         config = json.loads(path.read_text("utf-8"))
-        data = config["data_path"]
+        # A run that rendered on the fly has no data set, but notes how to draw the same scenes again.
+        data = config["data_path"] or SceneConfig.from_dict(config["scene"])
     except OSError as error:
         raise UsageError(
-            f"--sample: needs a workdir of dcign-train as --model, got {workdir} ({path}: "
-            f"{error.strerror})"
+            f"--sample: needs a workdir of dcign-train as --model, got {workdir} "
+            f"({path}: {error.strerror})"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DcignError(f"{path}: does not say where the data are ({error!r})") from error
-    if not data:
-        raise DcignError(f"{path}: names no data; use --image instead of --sample")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DcignError(
+            f"{path}: does not say where the data are ({error!r}); use --image instead of --sample"
+        ) from error
     images = open_source(data).mixed("test", max(numbers) + 1).images
     if len(images) <= max(numbers):
         raise UsageError(
-            f"--sample: got {max(numbers)}, but {data} has only {len(images)} test images (0 to "
-            f"{len(images) - 1})"
+            f"--sample: got {max(numbers)}, but there are only {len(images)} test images "
+            f"(0 to {len(images) - 1})"
         )
     if images.shape[1] != image_size:
         raise DcignError(
-            f"{data}: its images are {images.shape[1]} pixels wide, the model's are {image_size}"
+            f"{path}: the data's images are {images.shape[1]} pixels wide, the model's {image_size}"
         )
     return images[np.asarray(numbers)].astype(np.float32) / 255
