@@ -12,8 +12,8 @@ from dcign_tf.scenes.builtin_face.traits import (
 )
 from dcign_tf.scenes.morphable import MorphableModel
 
-_CENTER = (0.0, -1.2, 1.0)
-_RADIUS = 11.4
+_CENTER = (0.0, -1.8, 1.0)
+_RADIUS = 11.8
 
 
 @functools.cache

@@ -43,7 +43,7 @@ def curve(points: Sequence[tuple[float, float]], x: np.ndarray) -> np.ndarray:
 
 # The face and the jaw as a stack of rounded sections: by height, half the width, the front's depth.
 _WIDTH = (
-    (-12.5, 2.6), (-11.3, 3.3), (-10.0, 4.25), (-8.0, 5.25), (-6.0, 5.9), (-4.0, 6.35), (-2.0, 6.75),
+    (-12.5, 2.7), (-11.3, 3.5), (-10.0, 4.5), (-8.0, 5.5), (-6.0, 6.1), (-4.0, 6.45), (-2.0, 6.7),
     (0.0, 6.85), (2.0, 6.75), (5.0, 6.6),
 )  # fmt: skip
 _FRONT = (
@@ -134,7 +134,7 @@ def _base(p: np.ndarray) -> np.ndarray:
     face = flat * (1.0 - 1.0 / np.maximum(scaled, 1e-6))
     face = _common(face, y - 4.5, 2.0)
     # The lower edge of the jaw runs from under the ear to the chin and rises to the side of it.
-    edge = np.array([0.0, -7.6, -1.2]), np.array([0.0, -11.5, 6.6])
+    edge = np.array([0.0, -7.6, -1.2]), np.array([0.0, -11.2, 6.6])
     along = edge[1] - edge[0]
     normal = np.array([0.0, -along[2], along[1]]) / np.linalg.norm(along)
     face = _common(face, (p - edge[0]) @ normal - 0.03 * (6.0 - x), 1.6)
@@ -146,7 +146,7 @@ def _base(p: np.ndarray) -> np.ndarray:
     q = p - neck[0]
     height = q @ axis
     q = q - height[:, None] * axis
-    flare = 5.4 + 2.5 * smooth_step(height, 9.0, 20.0) ** 2
+    flare = 5.2 + 2.5 * smooth_step(height, 9.0, 20.0) ** 2
     cylinder = np.hypot(q[:, 0], 1.02 * np.hypot(q[:, 1], q[:, 2])) - flare
     cylinder = _common(cylinder, -height - 6.0, 3.0)
     return _union(head, cylinder, 2.2)
@@ -163,79 +163,43 @@ def distance(p: np.ndarray) -> np.ndarray:
 
 
 def _features(p: np.ndarray, d: np.ndarray) -> np.ndarray:
-    # Cheekbones, the hollow below them, the roundness beside the mouth, the chin.
-    d = _union(d, _ellipsoid(p, (4.7, -2.0, 5.5), (2.0, 1.2, 1.9), -15.0), 1.4)
-    d = _cut(d, _ellipsoid(p, (6.6, -5.6, 5.7), (1.3, 2.2, 1.8)), 1.6)
-    d = _union(d, _ellipsoid(p, (0.0, -10.0, 7.7), (2.2, 1.35, 1.5)), 1.2)
+    # Cheekbones, the chin, the roundness of the teeth below the lips.
+    d = _union(d, _ellipsoid(p, (4.2, -2.1, 5.6), (1.9, 1.5, 1.8), -15.0), 2.0)
+    d = _union(d, _ellipsoid(p, (0.0, -10.0, 7.6), (2.2, 1.35, 1.5)), 1.2)
     d = _union(d, _ellipsoid(p, (0.0, -6.6, 6.6), (3.9, 2.6, 2.65)), 1.2)
     # Sockets, then the ridge of the brows above them.
-    d = _cut(d, _ellipsoid(p, (3.2, 0.25, 9.3), (2.0, 1.15, 1.75), 4.0), 1.3)
-    d = _cut(d, _ellipsoid(p, (1.6, 0.1, 9.6), (0.75, 1.1, 1.4)), 0.9)
-    ridge = _rope(
-        p,
-        (
-            (0.6, 2.0, 8.7, 0.45),
-            (2.2, 2.35, 8.35, 0.55),
-            (3.9, 2.5, 7.35, 0.55),
-            (5.4, 1.6, 5.6, 0.5),
-        ),
-    )
-    d = _union(d, ridge, 1.0)
+    d = _cut(d, _ellipsoid(p, (3.3, 0.25, 9.5), (2.2, 1.25, 1.75), 4.0), 1.6)
+    d = _cut(d, _ellipsoid(p, (1.6, 0.1, 9.8), (0.8, 1.1, 1.3)), 1.1)
+    ridge = ((0.6, 2.0, 8.55, 0.45), (2.2, 2.3, 8.15, 0.5), (3.9, 2.35, 7.1, 0.45), (4.9, 1.8, 5.8, 0.4))
+    d = _union(d, _rope(p, ridge), 1.3)
     d = _union(d, _ellipsoid(p, EYE, LID), 0.30)
     # The nose: a wedge with a narrow back, its ball, its wings.
-    d = _union(d, _cone(p, (0.0, 0.6, 8.1), (0.0, -3.6, 9.2), 0.75, 1.25), 0.8)
-    back = _rope(
-        p,
-        (
-            (0.0, 1.6, 8.55, 0.62),
-            (0.0, 0.4, 8.62, 0.48),
-            (0.0, -1.4, 9.65, 0.55),
-            (0.0, -3.4, 10.75, 0.7),
-        ),
-    )
-    d = _union(d, back, 0.7)
-    d = _union(d, _ellipsoid(p, (0.0, -3.75, 10.6), (0.95, 0.8, 0.95)), 0.5)
-    d = _union(d, _ellipsoid(p, (1.2, -4.0, 9.45), (0.58, 0.62, 0.9), 10.0), 0.25)
-    d = _union(d, _cone(p, (0.0, -4.2, 10.6), (0.0, -4.75, 9.0), 0.36, 0.4), 0.3)
-    d = _cut(d, _ellipsoid(p, (0.66, -4.62, 10.0), (0.3, 0.34, 0.55), 0.0), 0.2)
+    d = _union(d, _cone(p, (0.0, 0.6, 8.05), (0.0, -3.5, 9.2), 0.8, 1.2), 0.9)
+    back = ((0.0, 1.6, 8.5, 0.62), (0.0, 0.4, 8.6, 0.5), (0.0, -1.4, 9.55, 0.6), (0.0, -3.1, 10.5, 0.72))
+    d = _union(d, _rope(p, back), 0.8)
+    d = _union(d, _ellipsoid(p, (0.0, -3.45, 10.5), (1.0, 0.82, 0.9)), 0.5)
+    d = _union(d, _ellipsoid(p, (1.2, -3.95, 9.4), (0.6, 0.64, 0.9), 10.0), 0.3)
+    d = _union(d, _cone(p, (0.0, -3.95, 10.5), (0.0, -4.7, 9.1), 0.42, 0.42), 0.35)
+    d = _cut(d, _ellipsoid(p, (0.68, -4.55, 9.95), (0.3, 0.30, 0.55), 12.0), 0.25)
     # The furrow from the nose to the corner of the mouth, and that above the lips.
-    d = _cut(
-        d, _rope(p, ((2.0, -4.0, 9.3, 0.12), (2.7, -5.2, 9.15, 0.2), (3.2, -6.6, 8.6, 0.15))), 0.9
-    )
-    d = _cut(d, _cone(p, (0.0, -4.9, 9.95), (0.0, -6.0, 10.2), 0.12, 0.2), 0.35)
+    furrow = ((2.0, -4.0, 9.3, 0.12), (2.7, -5.2, 9.15, 0.2), (3.2, -6.6, 8.6, 0.15))
+    d = _cut(d, _rope(p, furrow), 0.9)
+    d = _cut(d, _cone(p, (0.0, -4.9, 10.0), (0.0, -6.0, 10.2), 0.12, 0.2), 0.35)
     upper = (
-        (0.0, -6.5, 9.30, 0.50),
-        (0.6, -6.42, 9.26, 0.52),
-        (1.5, -6.65, 8.85, 0.40),
-        (2.5, -6.95, 7.95, 0.2),
-    )
+        (0.0, -6.48, 9.42, 0.52), (0.6, -6.42, 9.36, 0.53), (1.5, -6.62, 8.95, 0.44), (2.2, -6.85, 8.3, 0.3),
+        (2.8, -7.0, 7.6, 0.2),
+    )  # fmt: skip
     lower = (
-        (0.0, -7.42, 9.10, 0.58),
-        (0.8, -7.40, 8.98, 0.56),
-        (1.7, -7.2, 8.55, 0.40),
-        (2.5, -6.97, 7.9, 0.2),
-    )
-    d = _union(d, _rope(p, upper), 0.35)
-    d = _union(d, _rope(p, lower), 0.35)
-    d = _cut(
-        d,
-        _rope(
-            p,
-            tuple(
-                (x, y, z + 0.62, r)
-                for (x, y, z, r) in (
-                    (0.0, -6.88, 9.25, 0.1),
-                    (0.7, -6.84, 9.13, 0.1),
-                    (1.6, -6.92, 8.6, 0.1),
-                    (2.65, -7.0, 7.75, 0.14),
-                )
-            ),
-        ),
-        0.25,
-    )
+        (0.0, -7.44, 9.22, 0.60), (0.8, -7.42, 9.1, 0.58), (1.7, -7.22, 8.62, 0.44), (2.3, -7.05, 8.1, 0.28),
+        (2.8, -7.0, 7.6, 0.2),
+    )  # fmt: skip
+    d = _union(d, _union(_rope(p, upper), _rope(p, lower), 0.2), 0.4)
+    x, y, _ = p.T
+    line = curve(((0.0, -6.90), (0.8, -6.86), (1.6, -6.93), (2.5, -7.0), (3.0, -7.05)), x)
+    d += 0.22 * np.exp(-0.5 * ((y - line) / 0.11) ** 2) * smooth_step(x, 2.75, 1.9)
+    d += 0.06 * np.exp(-0.5 * ((y + 7.02) / 0.3) ** 2 - 0.5 * ((x - 2.7) / 0.28) ** 2)
     # Below the lower lip.
-    d = _cut(d, _ellipsoid(p, (0.0, -8.65, 10.1), (2.0, 0.5, 0.95)), 0.7)
-    return d
+    return _cut(d, _ellipsoid(p, (0.0, -8.65, 10.15), (2.0, 0.5, 0.95)), 0.8)
 
 
 def cast(start: np.ndarray, target: np.ndarray, offset: float = 0.0) -> np.ndarray:

@@ -40,12 +40,12 @@ class Mesh:
 _BROW_TOP = ((0, 3.3), (28, 3.5), (45, 3.2), (70, 2.6), (180, 3.0))
 _CREASE = ((0, 1.25), (15, 1.25), (27, 1.35), (40, 1.1), (70, 0.9), (180, 1.2))
 UPPER_LID = (
-    (0.0, 0.05), (11.0, -0.02), (13.3, -0.10), (15.0, 0.12), (19.0, 0.40), (25.5, 0.56), (33.0, 0.44),
+    (0.0, 0.05), (11.0, -0.02), (13.3, -0.12), (15.0, 0.10), (19.0, 0.36), (25.5, 0.50), (33.0, 0.41),
     (39.0, 0.16), (42.0, 0.02), (46.0, 0.08), (70.0, 0.1), (180.0, 0.3),
 )  # fmt: skip
 LOWER_LID = (
-    (0.0, -0.30), (11.0, -0.28), (13.3, -0.24), (15.0, -0.26), (20.0, -0.40), (28.0, -0.50), (35.0, -0.40),
-    (39.5, -0.18), (42.0, -0.08), (46.0, -0.12), (70.0, -0.2), (180.0, -0.1),
+    (0.0, -0.30), (11.0, -0.28), (13.3, -0.24), (15.0, -0.26), (20.0, -0.40), (28.0, -0.50), (35.0, -0.42),
+    (39.5, -0.20), (42.0, -0.08), (46.0, -0.12), (70.0, -0.2), (180.0, -0.1),
 )  # fmt: skip
 FISSURE = (13.3, 42.0)  # the corners of the eye
 _ORBIT = ((0, -1.7), (30, -1.8), (60, -1.6), (180, -1.2))
@@ -93,13 +93,20 @@ class _Ring:
     through: np.ndarray  # and what points they pass
 
 
+# From here to the back all rings have the same angles: so far apart, vertices that did not lie in line with those
+# of the next ring would make ruffles.
+_SIDE = 64.0
+_BEHIND = np.array([71.0, 78.0, 85.0, 92.0, 99.0, 106.0, 113.0, 120.0, 128.0, 136.0, 145.0, 154.0, 163.0, 172.0, 180.0])
+
+
 def _angles(steps: tuple[tuple[float, float], ...], radius: float) -> np.ndarray:
-    """Angles from 0 to 180 degrees, `steps` centimetres apart at the given radius."""
-    fine = np.linspace(0.0, 180.0, 721)
+    """Angles from 0 to 180 degrees, in front `steps` centimetres apart at the given radius."""
+    fine = np.linspace(0.0, _SIDE, 257)
     xs, ys = zip(*steps, strict=True)
     count = np.radians(fine[1]) * radius / np.interp(fine, xs, ys)
     total = np.concatenate([[0.0], np.cumsum((count[1:] + count[:-1]) / 2)])
-    return np.interp(np.linspace(0.0, total[-1], max(4, round(total[-1])) + 1), total, fine)
+    front = np.interp(np.linspace(0.0, total[-1], max(4, round(total[-1])) + 1), total, fine)
+    return np.concatenate([front, _BEHIND])
 
 
 def _rings() -> list[_Ring]:
@@ -368,7 +375,7 @@ def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     thickness = np.array([0.0] * 13 + [0.12, 0.3, 0.5, 1.1])[:, None]
     height = np.where(behind[:, None], 0.25 * helix, height) - thickness * np.ones(columns)
     # The back of the ear stands away from the head.
-    out = 0.25 + 0.46 * np.maximum(1.0 - flat[..., 0], 0.0)
+    out = 0.22 + 0.38 * np.maximum(1.0 - flat[..., 0], 0.0)
     slant = np.radians(-12.0)
     forward, up = flat[..., 0], flat[..., 1]
     z = forward * np.cos(slant) - up * np.sin(-slant)
@@ -391,16 +398,16 @@ def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 # The hairline: angle about the crown from the front (degrees), height, how far the hair stands off the scalp.
 HAIRLINE = (
-    (0.0, 7.1), (20.0, 7.2), (34.0, 7.0), (46.0, 6.0), (56.0, 4.4), (66.0, 2.6), (74.0, 0.2), (82.0, -1.6),
+    (0.0, 6.7), (20.0, 6.9), (34.0, 6.9), (46.0, 6.0), (56.0, 4.4), (66.0, 2.6), (74.0, 0.2), (82.0, -1.6),
     (88.0, -1.2), (96.0, 1.4), (108.0, 2.2), (120.0, 0.6), (130.0, -3.2), (145.0, -6.6), (180.0, -8.0),
 )  # fmt: skip
 CROWN = np.array([0.0, 2.5, -0.8])
 
 
 def _half_hair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    columns = 41
+    columns = 61
     around = np.interp(np.linspace(0, 1, columns), [0, 0.3, 0.75, 1.0], [0.0, 50.0, 135.0, 180.0])
-    y = curve(HAIRLINE, around)
+    y = curve(HAIRLINE, around) + 0.10 * np.cos(np.radians(around) * 31) + 0.08 * np.cos(np.radians(around) * 46)
     turn = np.radians(around)
     through = np.stack([9.0 * np.sin(turn), y, CROWN[2] + 9.5 * np.cos(turn)], axis=1)
     targets = np.stack([0 * y, y - 0.12 * (y - 2.5), 0 * y + CROWN[2]], axis=1)
@@ -439,11 +446,16 @@ def _half_hair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scalp = sculpture.cast(CROWN + 18.0 * directions, np.broadcast_to(CROWN, directions.shape))
     s, a = (v.ravel() for v in np.broadcast_arrays(way[:, None], around))
     volume = curve(
-        ((0, 1.0), (40, 0.8), (60, 0.5), (85, 0.35), (110, 0.5), (135, 0.6), (180, 0.6)), a
+        ((0, 1.1), (40, 1.0), (60, 0.8), (85, 0.6), (110, 0.75), (135, 0.85), (180, 0.85)), a
     )
-    volume = 1.0 + (volume - 1.0) * smooth_step(s, 0.0, 0.6)
+    volume = 1.2 + (volume - 1.2) * smooth_step(s, 0.0, 0.6)
     height = volume * np.sqrt(np.clip(1.0 - np.clip((s - 0.55) / 0.41, 0, None) ** 2, 0, 1))
     height = np.where(s > 0.96, -0.35 * (s - 0.96) / 0.04, height)
+    # Little hair above the ears, so that they stand out of it; tufts combed back from the face.
+    x, hy, z = scalp.T
+    height *= 1.0 - 0.7 * np.exp(-0.5 * ((hy - 0.5) / 3.2) ** 2 - 0.5 * ((z + 1.2) / 3.0) ** 2) * (a > 60)
+    tufts = np.cos(np.radians(a) * 16 + 1.5 * s) + 0.7 * np.cos(np.radians(a) * 27 + 1.0 - 2.5 * s)
+    height += 0.06 * tufts * smooth_step(s, 0.08, 0.4) * (s < 0.96) * np.minimum(height, 1.0)
     points = scalp + height[:, None] * directions
     place = np.stack([s, a], axis=1)
     triangles = _grid(len(way), columns, False)

@@ -38,14 +38,14 @@ SHAPE_TRAITS = tuple(
         ("skull_width", "skull 3.5 % wider"),
         ("skull_height", "vault 5 % higher above the brows"),
         ("skull_depth", "back of the head 4 % deeper"),
-        ("face_height", "face 3 % longer below the eyes"),
-        ("face_width", "face 3 % wider"),
+        ("face_height", "face 3.5 % longer below the eyes"),
+        ("face_width", "face 3.5 % wider"),
         ("weight", "cheeks, jaw, chin and neck fuller"),
         ("forehead_slope", "forehead recedes by 5 mm at the hairline"),
         ("forehead_bulge", "middle of the forehead 3 mm rounder"),
         ("temple_width", "temples 3 mm fuller"),
-        ("brow_ridge", "bone of the brows 2.5 mm more prominent"),
-        ("brow_height", "brows 1.8 mm higher"),
+        ("brow_ridge", "bone of the brows 1.8 mm more prominent"),
+        ("brow_height", "brows 1.5 mm higher"),
         ("brow_thickness", "brows 25 % thicker"),
         ("brow_tilt", "outer ends of the brows higher"),
         ("eye_spacing", "each eye 1.7 mm further out"),
@@ -74,8 +74,8 @@ SHAPE_TRAITS = tuple(
         ("upper_lip_fullness", "upper lip 1 mm higher and rounder"),
         ("lower_lip_fullness", "lower lip 1.2 mm lower and rounder"),
         ("lip_protrusion", "lips 2 mm further forward"),
-        ("jaw_width", "jaw 5 % wider"),
-        ("jaw_angle", "corners of the jaw 4 mm lower and further out"),
+        ("jaw_width", "jaw 6 % wider"),
+        ("jaw_angle", "corners of the jaw 3 mm lower and further out"),
         ("chin_length", "chin 4 mm longer"),
         ("chin_prominence", "chin 3.5 mm further forward"),
         ("chin_width", "chin 12 % wider"),
@@ -84,10 +84,13 @@ SHAPE_TRAITS = tuple(
         ("ear_protrusion", "ears stand out 3 mm more at their backs"),
         ("ear_height", "ears 2.5 mm higher"),
         ("neck_width", "neck 6 % wider"),
-        ("hair_volume_top", "hair 4 mm higher on the top"),
-        ("hair_volume_sides", "hair 4 mm thicker at the sides and the back"),
+        ("hair_volume_top", "hair 3 mm higher on the top"),
+        ("hair_volume_sides", "hair 2 mm thicker at the sides and the back"),
         ("hair_length", "hair 3 cm longer at the back and the sides", True),
         ("hair_part", "hair higher on the viewer's right, lower on the left"),
+        ("hair_fringe", "hair falls 1.2 cm over the forehead, more on the viewer's left", True),
+        ("hair_curls", "curls 1.5 mm higher; less than 0: others"),
+        ("hair_waves", "waves 1.5 mm higher; less than 0: others"),
         ("hairline_height", "hairline 6 mm higher"),
         ("hairline_temples", "hairline 7 mm further back at the temples"),
     )
@@ -99,7 +102,7 @@ ALBEDO_TRAITS = tuple(
         ("skin_tone", "skin lighter by 0.11"),
         ("skin_cheeks", "cheeks and nose darker by 0.05"),
         ("skin_eye_shadow", "sockets darker by 0.05"),
-        ("skin_freckles", "freckles stronger by 0.03"),
+        ("skin_freckles", "freckles stronger by 0.015"),
         ("lip_shade", "lips lighter by 0.06"),
         ("brow_shade", "brows lighter by 0.08"),
         ("iris_shade", "irises lighter by 0.1"),
@@ -107,9 +110,9 @@ ALBEDO_TRAITS = tuple(
         ("hair_fairness", "hair and brows lighter by 0.16", True),
         ("hair_strands", "strands more visible by 0.03"),
         ("hair_grey_sides", "hair at the sides lighter by 0.08", True),
-        ("beard_density", "beard darker by 0.12", True),
-        ("moustache", "moustache darker by 0.14", True),
-        ("goatee", "beard of the chin darker by 0.10", True),
+        ("beard_density", "beard darker by 0.11", True),
+        ("moustache", "moustache darker by 0.09", True),
+        ("goatee", "beard of the chin darker by 0.08", True),
     )
 )
 
@@ -178,8 +181,8 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     move(
         "skull_depth", dz=0.04 * (z - 1.0) * smooth_step(z, 2.0, -3.0) * smooth_step(y, -13.0, -4.0)
     )
-    stretch("face_height", sy=0.03 * smooth_step(y, 0.5, -2.0) * smooth_step(z, -4.0, 2.0))
-    stretch("face_width", sx=0.03 * smooth_step(y, 6.0, 0.0) * smooth_step(z, -6.0, 2.0))
+    stretch("face_height", sy=0.035 * smooth_step(y, 0.5, -2.0) * smooth_step(z, -4.0, 2.0))
+    stretch("face_width", sx=0.035 * smooth_step(y, 6.0, 0.0) * smooth_step(z, -6.0, 2.0))
     front = smooth_step(z, 1.0, 5.0)
 
     cheek = _blob(p, (5.2, -5.4, 4.5), 2.0, 2.4, 3.0)
@@ -193,7 +196,7 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     )
     move(
         "weight",
-        dx=0.30 * cheek + 0.38 * jowl + 0.2 * neck * side / 5.4 + 0.05 * side / 7 * top,
+        dx=0.36 * cheek + 0.42 * jowl + 0.2 * neck * side / 5.4 + 0.05 * side / 7 * top,
         dy=-0.3 * under - 0.1 * jowl,
         dz=0.12 * cheek + 0.08 * jowl,
     )
@@ -211,16 +214,16 @@ def _shape_fields(mesh: Mesh) -> _Fields:
         * smooth_step(side, 6.0, 3.5)
         * front
     )
-    move("brow_ridge", dz=0.25 * ridge, dy=-0.03 * ridge)
+    move("brow_ridge", dz=0.18 * ridge, dy=-0.03 * ridge)
 
     brow_y = curve(BROW, side)
     above = y - brow_y
-    near_brow = smooth_step(np.abs(above), 1.0, 0.35) * smooth_step(side, 6.6, 5.4) * front * skin
+    near_brow = smooth_step(np.abs(above), 1.35, 0.4) * smooth_step(side, 6.6, 5.4) * smooth_step(side, 0.1, 0.9) * front * skin
     # Painted brows slide along the skin: what it rises forward or back comes along.
     slide = near_brow
-    move("brow_height", dy=0.18 * slide, dz=-0.05 * slide)
+    move("brow_height", dy=0.15 * slide, dz=-0.05 * slide)
     move("brow_thickness", dy=0.25 * near_brow * above)
-    move("brow_tilt", dy=0.085 * near_brow * (side - 3.0))
+    move("brow_tilt", dy=0.06 * near_brow * (side - 3.0))
 
     # Eyes move as wholes: lids and balls alike.
     ex, ey, ez = sculpture.EYE
@@ -316,9 +319,9 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     move("lip_protrusion", dz=0.2 * lips)
 
     jaw = smooth_step(y, -2.5, -7.5) * smooth_step(y, -14.5, -11.0) * smooth_step(z, -3.5, 1.0)
-    stretch("jaw_width", sx=0.05 * jaw)
+    stretch("jaw_width", sx=0.06 * jaw)
     angle = _blob(p, (5.4, -7.2, 1.5), 2.0, 1.6, 2.4)
-    move("jaw_angle", dx=0.28 * angle, dy=-0.32 * angle)
+    move("jaw_angle", dx=0.20 * angle, dy=-0.3 * angle)
     chin = smooth_step(y, -8.0, -10.5) * smooth_step(z, 0.0, 6.5) * smooth_step(y, -15.0, -11.0)
     move("chin_length", dy=-0.4 * chin)
     knob = _blob(p, (0.0, -10.3, 8.6), 2.4, 1.3, 2.6)
@@ -346,16 +349,17 @@ def _hair_fields(mesh: Mesh, hair: np.ndarray) -> _Fields:
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     inside = hair * smooth_step(s, 1.0, 0.9)
     high = smooth_step(y, 2.5, 8.0)
+    ear = _blob(p, (7.5, 0.5, -1.2), 3.0, 3.2, 3.0)
     fields: _Fields = {
-        "hair_volume_top": ((0.4 * inside * high)[:, None] * outward, None),
+        "hair_volume_top": ((0.3 * inside * high)[:, None] * outward, None),
         "hair_volume_sides": (
-            (0.4 * inside * (1 - high))[:, None] * outward * [1.0, 0.2, 1.0],
+            (0.22 * inside * (1 - high) * (1 - 0.8 * ear))[:, None] * outward * [1.0, 0.2, 1.0],
             None,
         ),
     }
     part = np.clip(x / 4.0, -1.0, 1.0)
     fields["hair_part"] = (
-        (0.25 * inside * high * smooth_step(z, -6, 3) * part)[:, None] * outward,
+        (0.2 * inside * high * smooth_step(z, -6, 3) * part)[:, None] * outward,
         None,
     )
     # The hairline moves by turning the hair about the axis through the ears, which keeps it on the skull.
@@ -366,17 +370,16 @@ def _hair_fields(mesh: Mesh, hair: np.ndarray) -> _Fields:
     temple = near * np.exp(-0.5 * ((around - 42.0) / 13.0) ** 2)
     fields["hairline_temples"] = ((-0.7 * temple)[:, None] * turn, None)
     # Hair grows down from where it is, over the ears and the neck.
-    grow = hair * smooth_step(s, 0.3, 1.0) * smooth_step(around, 78.0, 108.0)
-    out = hair * smooth_step(s, 0.4, 0.9) * smooth_step(around, 78.0, 105.0)
-    length = np.stack(
-        [
-            np.sign(x) * 0.55 * out * smooth_step(around, 178, 140),
-            -3.0 * grow,
-            -0.35 * out * smooth_step(around, 110, 160),
-        ],
-        axis=1,
-    )
-    fields["hair_length"] = (length, None)
+    grow = hair * smooth_step(s, 0.3, 1.0) * smooth_step(around, 80.0, 100.0)
+    out = hair * smooth_step(s, 0.3, 0.85) * smooth_step(around, 72.0, 96.0)
+    to_side = np.sign(x) * out * smooth_step(around, 178, 120)
+    fields["hair_length"] = (np.stack([1.0 * to_side, -3.0 * grow, -0.35 * out * smooth_step(around, 110, 160)], axis=1), None)
+    fringe = near * smooth_step(around, 58.0, 25.0) * (0.65 - 0.35 * np.clip(x / 3.0, -1, 1))
+    lifted = hair * smooth_step(s, 0.5, 0.9) * smooth_step(around, 58.0, 25.0)
+    fields["hair_fringe"] = ((1.2 * fringe)[:, None] * turn + (0.12 * lifted)[:, None] * outward, None)
+    mass = inside * smooth_step(s, 0.1, 0.4)
+    fields["hair_curls"] = ((0.15 * mass * _waves(p, 2.2, 17))[:, None] * outward, None)
+    fields["hair_waves"] = ((0.15 * mass * _waves(p * [1.0, 0.6, 0.6], 4.5, 29))[:, None] * outward, None)
     return fields
 
 
@@ -443,23 +446,15 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     nostril = _blob(p, (0.66, -4.62, 10.0), 0.3, 0.22, 0.6) * skin
 
     stubble = skin * _hair_shadow(mesh)
-    cheek_line = np.interp(side, [0.0, 2.6, 5.0, 7.0], [-5.0, -5.8, -4.6, -1.5])
-    beard = (
-        skin
-        * smooth_step(y - cheek_line, 0.8, -0.8)
-        * smooth_step(y, -13.5, -11.5)
-        * smooth_step(z, -0.5, 1.5)
-        * (1 - lips)
-    )
-    beard = beard * (1 - smooth_step(_blob(p, (0.0, -8.6, 9.0), 1.0, 0.35, 2.0), 0.3, 1.0) * 0.4)
-    moustache = (
-        front
-        * smooth_step(y, -4.85, -5.2)
-        * smooth_step(y - lip_top, -0.05, 0.15)
-        * smooth_step(side, 3.1, 2.2)
-        * (1 - lips)
-    )
-    chin = _blob(p, (0.0, -10.0, 8.5), 1.5, 1.4, 3.0) * skin * (1 - lips)
+    cheek_line = np.interp(side, [0.0, 2.4, 4.5, 6.0, 7.0], [-4.6, -5.6, -4.6, -2.4, 0.0])
+    jaw_back = np.interp(y, [-11.0, -7.5, -5.0, 1.0], [3.0, 1.2, 0.2, 0.2])
+    beard = skin * smooth_step(y - cheek_line, 0.9, -1.1) * smooth_step(y, -13.5, -11.5) * smooth_step(z - jaw_back, -0.6, 1.6)
+    bare_lip = np.maximum(lips, 0.7 * _blob(p, (1.0, -8.55, 9.0), 0.9, 0.3, 3.0) * front)
+    beard = beard * (1 - bare_lip)
+    wisp = np.interp(side, [0.0, 0.5, 2.0, 3.0], [-4.95, -4.95, -5.5, -6.4])
+    moustache = front * smooth_step(y - wisp, 0.1, -0.5) * smooth_step(y - lip_top, -0.1, 0.3) * smooth_step(side, 3.4, 1.6) * (1 - lips)
+    moustache = moustache * (1 - 0.5 * _blob(p, (0.0, -5.2, 10.0), 0.3, 0.6, 2.0))
+    chin = _blob(p, (0.0, -10.2, 8.5), 1.7, 1.4, 3.0) * skin * (1 - bare_lip)
     freckles = _waves(p, 0.9, 3) * (cheeks + nose)
 
     tilt = mesh.place[:, 0] * eyes
@@ -496,9 +491,9 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     albedo -= 0.10 * stubble
     albedo += hair * (0.13 + 0.012 * strands + 0.012 * clumps)
     albedo += (
-        eyes * (0.80 * (1 - iris) + 0.30 * (iris - pupil) + 0.03 * pupil)
+        eyes * (0.74 * (1 - iris) + 0.30 * (iris - pupil) + 0.03 * pupil)
         - 0.14 * limbus * (1 - pupil)
-        - 0.2 * caruncle
+        - 0.2 * caruncle - 0.12 * eyes * smooth_step(y, 0.1, 0.6) * (1 - iris)
     )
 
     fields = {
@@ -507,7 +502,7 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         - 0.04 * nostril,
         "skin_cheeks": -0.05 * (cheeks + nose),
         "skin_eye_shadow": -0.05 * (socket + bags) * (1 - brow),
-        "skin_freckles": 0.03 * freckles,
+        "skin_freckles": 0.015 * freckles,
         "lip_shade": 0.06 * skin * lips,
         "brow_shade": 0.08 * skin * brow,
         "iris_shade": 0.10 * (iris - pupil),
@@ -517,9 +512,9 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         + 0.04 * stubble,
         "hair_strands": 0.02 * strands + 0.015 * clumps,
         "hair_grey_sides": 0.08 * hair * smooth_step(y, 7.0, 1.0),
-        "beard_density": -0.12 * beard * (1.0 + 0.08 * _waves(p, 2.0, 11)),
-        "moustache": -0.14 * moustache,
-        "goatee": -0.10 * chin,
+        "beard_density": -0.11 * beard * (1.0 + 0.08 * _waves(p, 2.0, 11)),
+        "moustache": -0.09 * moustache,
+        "goatee": -0.08 * chin,
     }
     return np.clip(albedo, 0.0, 1.0), fields
 
