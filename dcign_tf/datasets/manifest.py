@@ -135,7 +135,7 @@ class Manifest:
         _check(isinstance(values, dict), "the file", values, "an object")
         version = values.get("format")
         _check(
-            version == FORMAT,
+            isinstance(version, int) and not isinstance(version, bool) and version == FORMAT,
             "format",
             version,
             f"{FORMAT}; another version of this package wrote it",

@@ -46,18 +46,10 @@ class RecordLayout:
         """The shape of a group's images, [B, S, S]."""
         return (self.group_size, self.image_size, self.image_size)
 
-    @functools.cached_property
+    @property
     def payload_length(self) -> int:
         """Bytes of a serialised Example."""
-        return len(
-            self.encode(
-                np.zeros(self.shape, np.uint8),
-                np.zeros((self.group_size, self.extrinsic), np.float32),
-                np.zeros((self.group_size, self.coefficients), np.float32),
-                active=0,
-                index=0,
-            )
-        )
+        return len(self._prefix) + self._features_length
 
     @property
     def record_length(self) -> int:
@@ -128,19 +120,22 @@ class RecordLayout:
         )
 
     @functools.cached_property
+    def _features_length(self) -> int:
+        fixed = sum(map(len, self.signature(0, 0)))
+        for name, length in (
+            ("coefficients", 4 * self.group_size * self.coefficients),
+            ("degrees", 4 * self.group_size * self.extrinsic),
+            ("images", int(np.prod(self.shape))),
+        ):
+            # The content lies in a list in a feature, and that with its name in an entry of the map.
+            feature = _field_length(_field_length(length) if length else 0)
+            fixed += _field_length(_field_length(len(name)) + _field_length(feature))
+        return fixed
+
+    @functools.cached_property
     def _prefix(self) -> bytes:
         """Tag and length of the Example's one field."""
-        length = sum(
-            [
-                *map(len, self.signature(0, 0)),
-                len(
-                    _feature("coefficients", _floats(np.zeros(self.group_size * self.coefficients)))
-                ),
-                len(_feature("degrees", _floats(np.zeros(self.group_size * self.extrinsic)))),
-                len(_feature("images", _bytes(bytes(int(np.prod(self.shape)))))),
-            ]
-        )
-        return b"\x0a" + _varint(length)
+        return b"\x0a" + _varint(self._features_length)
 
 
 # --- Protocol buffers: fields are tag, length, content ---------------------------------------------------
@@ -157,6 +152,11 @@ def _varint(value: int) -> bytes:
 
 def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _field_length(content: int) -> int:
+    """How long a field is whose content has this length."""
+    return 1 + len(_varint(content)) + content
 
 
 def _feature(name: str, feature: bytes) -> bytes:
