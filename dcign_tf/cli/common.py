@@ -340,7 +340,7 @@ def _standard_error_withheld() -> Iterator[None]:
         try:
             os.dup2(withheld.fileno(), 2)
             yield
-        except BaseException:
+        except Exception:  # Not KeyboardInterrupt: who presses Ctrl-C knows why.
             os.dup2(saved, 2)
             withheld.seek(0)
             os.write(2, withheld.read())

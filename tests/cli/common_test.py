@@ -308,10 +308,15 @@ def test_tensorflow_starts_without_a_word() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
-def test_a_broken_tensorflow_is_heard(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "tensorflow.py").write_text(
-        "import os\nos.write(2, b'why\\n')\nraise ImportError('broken')\n"
-    )
+@pytest.mark.parametrize(
+    ("error", "heard"),
+    [
+        ("ImportError('broken')", "why\ndcign-test: error: "),
+        ("KeyboardInterrupt", "dcign-test: error: interrupted\n"),
+    ],
+)
+def test_a_broken_tensorflow_is_heard(tmp_path: pathlib.Path, error: str, heard: str) -> None:
+    (tmp_path / "tensorflow.py").write_text(f"import os\nos.write(2, b'why\\n')\nraise {error}\n")
     done = _python(
         f"""
         import sys
@@ -323,7 +328,7 @@ def test_a_broken_tensorflow_is_heard(tmp_path: pathlib.Path) -> None:
         """
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("why\ndcign-test: error: ")
+    assert done.stderr.startswith(heard)
 
 
 def _python(program: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
