@@ -31,13 +31,16 @@ def encoder(
     """The de-rendering half: images [N, S, S, 1] to the posterior's mean and log-variance, each [N, latents].
 
     Three times 5 x 5 convolution, 2 x 2 max-pooling, ReLU (in that order, as in the authors' code), then one
-    linear map for each output (equations 1 and 2), started from N(0, 0.01^2).
+    linear map for each output (equations 1 and 2), started from N(0, 0.01^2). How the convolutions start the
+    paper does not say; He et al.'s start fits the ReLUs.
     """
     decoder_base(image_size)
     images = keras.Input((image_size, image_size, 1), name="images")
     x = images
     for index, channels in enumerate(_three(filters), 1):
-        x = keras.layers.Conv2D(channels, 5, name=f"conv{index}")(x)
+        x = keras.layers.Conv2D(
+            channels, 5, kernel_initializer="he_normal", name=f"conv{index}"
+        )(x)
         x = keras.layers.MaxPooling2D(2, name=f"pool{index}")(x)
         x = keras.layers.ReLU(name=f"relu{index}")(x)
     x = keras.layers.Flatten(name="features")(x)
@@ -63,7 +66,13 @@ def decoder(
     )(codes)
     x = keras.layers.Reshape((base, base, first), name="feature_map")(x)
     for index, channels in enumerate(sizes, 1):
-        x = UnpoolConv2D(channels, 7, activation="relu", name=f"unpool_conv{index}")(x)
+        x = UnpoolConv2D(
+            channels,
+            7,
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=f"unpool_conv{index}",
+        )(x)
     logits = UnpoolConv2D(1, 7, name="unpool_conv4")(x)
     return keras.Model(codes, logits, name="decoder")
 
