@@ -68,7 +68,7 @@ SHAPE_TRAITS = tuple(
         ("nose_tip_height", "tip of the nose 2.5 mm higher"),
         ("nose_bend", "nose 1 mm bent to the viewer's right"),
         ("nostril_width", "wings of the nose 11 % wider"),
-        ("mouth_height", "mouth 2 mm higher"),
+        ("mouth_height", "mouth 1.7 mm higher"),
         ("mouth_width", "mouth 8 % wider"),
         ("mouth_corners", "corners of the mouth 1.6 mm higher"),
         ("upper_lip_fullness", "upper lip 1 mm higher and rounder"),
@@ -92,7 +92,7 @@ SHAPE_TRAITS = tuple(
         ("hair_curls", "curls 1.5 mm higher; less than 0: others"),
         ("hair_waves", "waves 1.5 mm higher; less than 0: others"),
         ("hairline_height", "hairline 6 mm higher"),
-        ("hairline_temples", "hairline 7 mm further back at the temples"),
+        ("hairline_temples", "hairline 5 mm further back at the temples"),
     )
 )
 
@@ -111,8 +111,8 @@ ALBEDO_TRAITS = tuple(
         ("hair_strands", "strands more visible by 0.03"),
         ("hair_grey_sides", "hair at the sides lighter by 0.08", True),
         ("beard_density", "beard darker by 0.11", True),
-        ("moustache", "moustache darker by 0.09", True),
-        ("goatee", "beard of the chin darker by 0.08", True),
+        ("moustache", "moustache darker by 0.05"),
+        ("goatee", "beard of the chin darker by 0.04"),
     )
 )
 
@@ -223,7 +223,7 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     slide = near_brow
     move("brow_height", dy=0.15 * slide, dz=-0.05 * slide)
     move("brow_thickness", dy=0.25 * near_brow * above)
-    move("brow_tilt", dy=0.06 * near_brow * (side - 3.0))
+    move("brow_tilt", dy=0.05 * near_brow * (side - 3.0))
 
     # Eyes move as wholes: lids and balls alike.
     ex, ey, ez = sculpture.EYE
@@ -302,7 +302,7 @@ def _shape_fields(mesh: Mesh) -> _Fields:
         * smooth_step(y, -9.4, -8.0)
         * front
     )
-    move("mouth_height", dy=0.2 * mouth)
+    move("mouth_height", dy=0.17 * mouth)
     move("mouth_width", dx=0.08 * side * mouth)
     line = curve(MOUTH_LINE, side)
     corner = _blob(p, (2.5, -6.95, 8.0), 1.0, 0.8, 1.5)
@@ -336,13 +336,14 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     ear("ear_protrusion", 0.13 * np.maximum(cz + 1.0 - z, 0), zero, zero)
     ear("ear_height", zero, 0.25 + zero, zero)
 
-    fields.update(_hair_fields(mesh, hair))
+    fields.update(_hair_fields(mesh))
     return fields
 
 
-def _hair_fields(mesh: Mesh, hair: np.ndarray) -> _Fields:
+def _hair_fields(mesh: Mesh) -> _Fields:
     p = mesh.points
     x, y, z = p.T
+    hair = mesh.part == HAIR
     s, around = mesh.place.T
     zero = np.zeros(len(p))
     outward = p - topology.CROWN
@@ -368,23 +369,24 @@ def _hair_fields(mesh: Mesh, hair: np.ndarray) -> _Fields:
     front = near * smooth_step(around, 62.0, 35.0)
     fields["hairline_height"] = ((-0.6 * front)[:, None] * turn, None)
     temple = near * np.exp(-0.5 * ((around - 42.0) / 13.0) ** 2)
-    fields["hairline_temples"] = ((-0.7 * temple)[:, None] * turn, None)
+    fields["hairline_temples"] = ((-0.5 * temple)[:, None] * turn, None)
     # Hair grows down from where it is, over the ears and the neck.
     grow = hair * smooth_step(s, 0.3, 1.0) * smooth_step(around, 80.0, 100.0)
     out = hair * smooth_step(s, 0.3, 0.85) * smooth_step(around, 72.0, 96.0)
     to_side = np.sign(x) * out * smooth_step(around, 178, 120)
-    fields["hair_length"] = (np.stack([1.0 * to_side, -3.0 * grow, -0.35 * out * smooth_step(around, 110, 160)], axis=1), None)
+    to_side = to_side * (1.0 - 0.6 * smooth_step(s, 0.75, 1.0))
+    fields["hair_length"] = (np.stack([1.1 * to_side, -3.0 * grow, -0.35 * out * smooth_step(around, 110, 160)], axis=1), None)
     fringe = near * smooth_step(around, 58.0, 25.0) * (0.65 - 0.35 * np.clip(x / 3.0, -1, 1))
     lifted = hair * smooth_step(s, 0.5, 0.9) * smooth_step(around, 58.0, 25.0)
     fields["hair_fringe"] = ((1.2 * fringe)[:, None] * turn + (0.12 * lifted)[:, None] * outward, None)
-    mass = inside * smooth_step(s, 0.1, 0.4)
+    mass = hair * smooth_step(s, 0.1, 0.4) * smooth_step(s, 1.0, 0.72)
     fields["hair_curls"] = ((0.15 * mass * _waves(p, 2.2, 17))[:, None] * outward, None)
     fields["hair_waves"] = ((0.15 * mass * _waves(p * [1.0, 0.6, 0.6], 4.5, 29))[:, None] * outward, None)
     return fields
 
 
 BROW = ((0.8, 2.15), (1.6, 2.45), (2.8, 2.75), (3.8, 2.85), (4.7, 2.6), (5.6, 1.9))
-MOUTH_LINE = ((0.0, -6.9), (1.0, -6.88), (2.5, -7.0), (3.5, -7.0))
+MOUTH_LINE = ((0.0, -6.9), (1.0, -6.87), (2.5, -6.92), (3.5, -6.92))
 
 
 def _waves(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
@@ -452,7 +454,7 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     bare_lip = np.maximum(lips, 0.7 * _blob(p, (1.0, -8.55, 9.0), 0.9, 0.3, 3.0) * front)
     beard = beard * (1 - bare_lip)
     wisp = np.interp(side, [0.0, 0.5, 2.0, 3.0], [-4.95, -4.95, -5.5, -6.4])
-    moustache = front * smooth_step(y - wisp, 0.1, -0.5) * smooth_step(y - lip_top, -0.1, 0.3) * smooth_step(side, 3.4, 1.6) * (1 - lips)
+    moustache = front * smooth_step(y - wisp, 0.1, -0.3) * smooth_step(y - lip_top, -0.05, 0.2) * smooth_step(side, 3.1, 2.2) * (1 - lips)
     moustache = moustache * (1 - 0.5 * _blob(p, (0.0, -5.2, 10.0), 0.3, 0.6, 2.0))
     chin = _blob(p, (0.0, -10.2, 8.5), 1.7, 1.4, 3.0) * skin * (1 - bare_lip)
     freckles = _waves(p, 0.9, 3) * (cheeks + nose)
@@ -477,8 +479,11 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     clumps = hair * _waves(p, 2.6, 5)
 
     bare = (skin | ears) * (1 - brow) * (1 - lips)
+    rho, turn = mesh.place.T
+    ear_front = ears * smooth_step(rho, 0.55, 0.9) * smooth_step(np.abs((turn + 180) % 360 - 180), 75.0, 35.0)
+    throat = skin * smooth_step(y, -9.0, -12.5) * smooth_step(z, 8.5, 5.0)
     ear_depth = ears * np.exp(-0.5 * (mesh.place[:, 0] / 0.35) ** 2)
-    albedo = 0.64 * bare + (skin * brow) * 0.26 + (skin * lips) * 0.46
+    albedo = 0.64 * bare * (1 - stubble) + 0.14 * stubble + (skin * brow) * 0.26 + (skin * lips) * 0.46
     albedo -= (
         0.30 * lash * (1 - brow)
         + 0.14 * lower_edge
@@ -486,9 +491,8 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         + 0.03 * bags
         + 0.22 * seam
         + 0.40 * nostril
-        + 0.14 * ear_depth
+        + 0.16 * ear_depth + 0.22 * ear_front + 0.10 * throat
     )
-    albedo -= 0.10 * stubble
     albedo += hair * (0.13 + 0.012 * strands + 0.012 * clumps)
     albedo += (
         eyes * (0.74 * (1 - iris) + 0.30 * (iris - pupil) + 0.03 * pupil)
@@ -497,7 +501,7 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     )
 
     fields = {
-        "skin_tone": (skin | ears) * (0.11 * (1 - brow) * (1 - 0.4 * lips))
+        "skin_tone": (skin | ears) * (0.11 * (1 - brow) * (1 - 0.4 * lips) * (1 - stubble))
         + 0.02 * (eyes * (1 - iris))
         - 0.04 * nostril,
         "skin_cheeks": -0.05 * (cheeks + nose),
@@ -509,12 +513,12 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         "lash_shade": -0.07 * (lash + lower_edge),
         "hair_fairness": hair * (0.16 + 0.012 * strands + 0.012 * clumps)
         + 0.09 * brow * skin
-        + 0.04 * stubble,
+        + 0.15 * stubble,
         "hair_strands": 0.02 * strands + 0.015 * clumps,
         "hair_grey_sides": 0.08 * hair * smooth_step(y, 7.0, 1.0),
-        "beard_density": -0.11 * beard * (1.0 + 0.08 * _waves(p, 2.0, 11)),
-        "moustache": -0.09 * moustache,
-        "goatee": -0.08 * chin,
+        "beard_density": -0.11 * np.maximum(beard, moustache) * (1.0 + 0.04 * _waves(p, 1.5, 11)),
+        "moustache": -0.05 * moustache,
+        "goatee": -0.04 * chin,
     }
     return np.clip(albedo, 0.0, 1.0), fields
 
@@ -523,7 +527,7 @@ def _hair_shadow(mesh: Mesh) -> np.ndarray:
     """Where the scalp is darker because hair grows there, even if it is shaved; [V]."""
     x, y, z = mesh.points.T
     around = np.degrees(np.arctan2(np.abs(x), z - topology.CROWN[2]))
-    return smooth_step(y - curve(topology.HAIRLINE, around), -0.1, 0.9)
+    return smooth_step(y - curve(topology.HAIRLINE, around), 0.4, 2.0)
 
 
 def central_difference(
