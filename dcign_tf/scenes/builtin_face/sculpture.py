@@ -146,7 +146,7 @@ def _base(p: np.ndarray) -> np.ndarray:
     q = p - neck[0]
     height = q @ axis
     q = q - height[:, None] * axis
-    flare = 5.2 + 2.5 * smooth_step(height, 9.0, 20.0) ** 2
+    flare = 5.05 + 2.5 * smooth_step(height, 9.0, 20.0) ** 2
     cylinder = np.hypot(q[:, 0], 1.02 * np.hypot(q[:, 1], q[:, 2])) - flare
     cylinder = _common(cylinder, -height - 6.0, 3.0)
     return _union(head, cylinder, 2.2)

@@ -239,7 +239,7 @@ def _half_skin() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
             inner = sculpture.EYE + sculpture.BALL * 0.80 * q / np.linalg.norm(
                 q, axis=1, keepdims=True
             )
-            inside = (ring.angles >= FISSURE[0]) & (ring.angles <= FISSURE[1])
+            inside = (ring.angles > FISSURE[0]) & (ring.angles < FISSURE[1])
             rows = points[starts[row] : starts[row + 1]]
             rows[inside] = inner[inside]
     place = np.concatenate(
@@ -287,6 +287,16 @@ def _grid(rows: int, columns: int, around: bool) -> np.ndarray:
     return np.array(out)
 
 
+def _merge_pole(
+    points: np.ndarray, triangles: np.ndarray, place: np.ndarray, columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Makes one vertex of a grid's first row, whose vertices all lie in one place."""
+    triangles = np.maximum(triangles - (columns - 1), 0)
+    whole = (triangles[:, 0] != triangles[:, 1]) & (triangles[:, 0] != triangles[:, 2])
+    whole &= triangles[:, 1] != triangles[:, 2]
+    return points[columns - 1 :], triangles[whole], place[columns - 1 :]
+
+
 def _eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # Rings about the axis of sight, close together at the edges of pupil and iris.
     tilt = np.array(
@@ -306,14 +316,14 @@ def _eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     points = sculpture.EYE + np.concatenate([xy, (depth + cornea)[..., None]], axis=-1)
     points = points.reshape(-1, 3)
     place = np.stack([np.degrees(t).ravel(), np.degrees(a).ravel()], axis=1)
-    return points, _grid(len(tilt), columns, True), place
+    return _merge_pole(points, _grid(len(tilt), columns, True), place, columns)
 
 
 # The ear's outline around its middle: forward and up, in centimetres.
 _EAR_OUTLINE = (
-    (1.05, 0.9), (0.95, 1.7), (0.62, 2.45), (0.0, 2.95), (-0.8, 3.0), (-1.55, 2.55), (-1.98, 1.75), (-2.05, 0.8),
-    (-1.85, -0.1), (-1.5, -0.95), (-1.12, -1.7), (-0.75, -2.45), (-0.25, -3.0), (0.3, -3.1), (0.72, -2.7),
-    (0.9, -2.0), (0.98, -1.3), (1.05, -0.5), (1.08, 0.2),
+    (1.05, 0.9), (0.95, 1.7), (0.62, 2.4), (0.0, 2.85), (-0.8, 2.9), (-1.5, 2.5), (-1.92, 1.75), (-2.0, 0.8),
+    (-1.85, -0.1), (-1.55, -0.95), (-1.25, -1.7), (-0.95, -2.4), (-0.5, -2.9), (0.1, -3.05), (0.6, -2.75),
+    (0.85, -2.1), (0.98, -1.3), (1.05, -0.5), (1.08, 0.2),
 )  # fmt: skip
 
 
@@ -376,7 +386,7 @@ def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height = np.where(behind[:, None], 0.25 * helix, height) - thickness * np.ones(columns)
     # The back of the ear stands away from the head.
     out = 0.22 + 0.38 * np.maximum(1.0 - flat[..., 0], 0.0)
-    slant = np.radians(-12.0)
+    slant = np.radians(-8.0)
     forward, up = flat[..., 0], flat[..., 1]
     z = forward * np.cos(slant) - up * np.sin(-slant)
     y = forward * np.sin(-slant) + up * np.cos(slant)
@@ -392,21 +402,23 @@ def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ],
         axis=-1,
     )
-    triangles = _grid(len(rho), columns, True)
-    return points.reshape(-1, 3), triangles, place.reshape(-1, 2)
+    # The outline runs clockwise, seen from outside.
+    triangles = _grid(len(rho), columns, True)[:, ::-1]
+    return _merge_pole(points.reshape(-1, 3), triangles, place.reshape(-1, 2), columns)
 
 
 # The hairline: angle about the crown from the front (degrees), height, how far the hair stands off the scalp.
 HAIRLINE = (
-    (0.0, 6.7), (20.0, 6.9), (34.0, 6.9), (46.0, 6.0), (56.0, 4.4), (66.0, 2.6), (74.0, 0.2), (82.0, -1.6),
-    (88.0, -1.2), (96.0, 1.4), (108.0, 2.2), (120.0, 0.6), (130.0, -3.2), (145.0, -6.6), (180.0, -8.0),
+    (0.0, 6.7), (20.0, 6.9), (32.0, 7.0), (42.0, 6.5), (50.0, 5.4), (57.0, 3.9), (63.0, 2.2), (70.0, -0.2),
+    (76.0, -1.7), (82.0, -2.0), (88.0, -1.2), (96.0, 1.4), (108.0, 2.2), (120.0, 0.6), (130.0, -3.2),
+    (145.0, -6.6), (180.0, -8.0),
 )  # fmt: skip
 CROWN = np.array([0.0, 2.5, -0.8])
 
 
 def _half_hair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     columns = 61
-    around = np.interp(np.linspace(0, 1, columns), [0, 0.3, 0.75, 1.0], [0.0, 50.0, 135.0, 180.0])
+    around = np.interp(np.linspace(0, 1, columns), [0, 0.3, 0.78, 1.0], [0.0, 48.0, 135.0, 180.0])
     y = curve(HAIRLINE, around) + 0.06 * np.cos(np.radians(around) * 19) + 0.05 * np.cos(np.radians(around) * 43)
     turn = np.radians(around)
     through = np.stack([9.0 * np.sin(turn), y, CROWN[2] + 9.5 * np.cos(turn)], axis=1)
@@ -459,7 +471,8 @@ def _half_hair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     points = scalp + height[:, None] * directions
     place = np.stack([s, a], axis=1)
     triangles = _grid(len(way), columns, False)
-    return points, triangles, place
+    place[:columns, 1] = 0.0
+    return _merge_pole(points, triangles, place, columns)
 
 
 def build() -> Mesh:

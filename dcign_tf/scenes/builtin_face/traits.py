@@ -55,7 +55,7 @@ SHAPE_TRAITS = tuple(
         ("eye_tilt", "outer corners of the eyes 5 degrees higher"),
         ("eye_openness", "lids 1 mm further apart"),
         ("lid_fold", "upper lids hang heavier over the eyes"),
-        ("eye_bags", "bags below the eyes 1 mm thicker"),
+        ("eye_bags", "bags below the eyes 0.8 mm thicker"),
         ("cheekbones", "cheekbones 2.5 mm more prominent"),
         ("cheek_fullness", "cheeks 4 mm fuller"),
         ("nasolabial_fold", "furrows from nose to mouth 1 mm deeper"),
@@ -222,13 +222,13 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     # Painted brows slide along the skin: what it rises forward or back comes along.
     slide = near_brow
     move("brow_height", dy=0.15 * slide, dz=-0.05 * slide)
-    move("brow_thickness", dy=0.25 * near_brow * above)
+    move("brow_thickness", dy=0.25 * near_brow * above * np.exp(-0.5 * (above / 0.5) ** 2))
     move("brow_tilt", dy=0.05 * near_brow * (side - 3.0))
 
     # Eyes move as wholes: lids and balls alike.
     ex, ey, ez = sculpture.EYE
     away = np.hypot((side - ex) / 1.25, (y - ey) / 1.0)
-    eye = smooth_step(away, 2.1, 1.25) * smooth_step(z, 3.0, 5.5) * (skin | eyes)
+    eye = smooth_step(away, 2.7, 1.2) * smooth_step(z, 3.0, 5.5) * (skin | eyes)
     eye[eyes] = 1.0
     move("eye_spacing", dx=0.17 * eye)
     move(
@@ -243,8 +243,8 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     move("eye_openness", dy=lid * (0.075 * upper - 0.035 * lower), dz=lid * (-0.02 * upper))
     fold = _blob(p, (3.4, 0.95, 7.9), 1.3, 0.35, 1.5) * skin
     move("lid_fold", dy=-0.10 * fold, dz=0.12 * fold)
-    bag = _blob(p, (3.2, -1.15, 7.9), 1.0, 0.35, 1.5) * skin
-    move("eye_bags", dz=0.11 * bag, dy=-0.03 * bag)
+    bag = _blob(p, (3.2, -1.15, 7.9), 1.0, 0.42, 1.5) * skin
+    move("eye_bags", dz=0.08 * bag, dy=-0.03 * bag)
 
     bone = _blob(p, (5.2, -2.0, 5.8), 1.6, 1.1, 1.8)
     move("cheekbones", dx=0.22 * bone, dz=0.16 * bone)
@@ -371,7 +371,7 @@ def _hair_fields(mesh: Mesh) -> _Fields:
     temple = near * np.exp(-0.5 * ((around - 42.0) / 13.0) ** 2)
     fields["hairline_temples"] = ((-0.5 * temple)[:, None] * turn, None)
     # Hair grows down from where it is, over the ears and the neck.
-    grow = hair * smooth_step(s, 0.3, 1.0) * smooth_step(around, 80.0, 100.0)
+    grow = hair * smooth_step(s, 0.3, 1.0) * smooth_step(around, 86.0, 114.0)
     out = hair * smooth_step(s, 0.3, 0.85) * smooth_step(around, 72.0, 96.0)
     to_side = np.sign(x) * out * smooth_step(around, 178, 120)
     to_side = to_side * (1.0 - 0.6 * smooth_step(s, 0.75, 1.0))
