@@ -20,8 +20,10 @@ from dcign_tf.errors import DcignError
 
 GREY_OF_RGB = (0.21, 0.72, 0.07)
 MAX_PIXELS = 100_000_000
+MAX_SIDE = 65_535  # What JPEG can say; decoders spend their time by the row.
 MAX_BYTES = 1 << 29
 
+_PART = 1 << 18  # pixels
 _ORIENTATION = 0x0112  # the EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
@@ -79,10 +81,10 @@ def read_image(
             # Not Image.open: it would try other formats, and has another limit of pixels.
             with opener(io.BytesIO(data)) as picture:
                 width, height = picture.size
-                if width * height > MAX_PIXELS:
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     raise DcignError(
                         f"{name}: has {width} x {height} pixels; at most {MAX_PIXELS // 10**6} "
-                        "million are read"
+                        f"million are read, and {MAX_SIDE} along a side"
                     )
                 picture.load()
                 # Of PNG, byte 24 is the bit depth; JPEG has no transparency, for which alone it matters.
@@ -157,10 +159,12 @@ def _grey(picture: Image.Image, depth: int) -> np.ndarray:
 def _weigh(pixels: np.ndarray) -> np.ndarray:
     """The grey of uint8 colors [H, W, 3 or 4]; float32 [H, W]."""
     weights = np.array(GREY_OF_RGB, np.float32) / 255
-    grey = np.empty(pixels.shape[:2], np.float32)
-    # By rows: colors of a large picture as floats would take three times the memory of the result.
-    for row, colors in enumerate(pixels):
-        grey[row] = colors[:, :3] @ weights
+    flat = pixels.reshape(-1, pixels.shape[-1])
+    grey = np.empty(len(flat), np.float32)
+    # By parts: the colors of a large picture as floats would take three times the memory of the result.
+    for start in range(0, len(flat), _PART):
+        grey[start : start + _PART] = flat[start : start + _PART, :3].astype(np.float32) @ weights
+    grey = grey.reshape(pixels.shape[:2])
     return np.minimum(grey, 1, out=grey)
 
 

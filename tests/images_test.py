@@ -200,12 +200,22 @@ def _jpeg_header(width: int, height: int) -> bytes:
     [
         _png(np.zeros([1, 1], int), _GREY, 8, size=(20000, 20000)),
         _png(np.zeros([1, 1], int), _GREY, 8, size=(2**31 - 1, 2**31 - 1)),
+        _png(np.zeros([1, 1], int), _GREY, 8, size=(65_536, 1)),
         _jpeg_header(60000, 60000),
     ],
 )
 def test_a_bomb_is_refused_by_its_header(data: bytes) -> None:
     with pytest.raises(DcignError, match=r"^bomb: has \d+ x \d+ pixels; at most 100 million"):
         images.read_image(data, "bomb")
+
+
+def test_many_pixels_are_read_in_parts_whatever_their_shape() -> None:
+    tall = np.zeros([65_534, 7, 4], np.uint8)
+    tall[::2] = 255
+    read = images.read_image(_saved(Image.fromarray(tall), compress_level=1))
+    assert read.shape == (65_534, 7)
+    assert (read[:4, 0] == [1, 0, 1, 0]).all()
+    assert read.mean(dtype=np.float64) == 0.5
 
 
 @pytest.mark.parametrize(
