@@ -12,8 +12,8 @@ from dcign_tf.scenes.builtin_face.traits import (
 )
 from dcign_tf.scenes.morphable import MorphableModel
 
-_CENTER = (0.0, -1.8, 1.0)
-_RADIUS = 11.8
+_CENTER = (0.0, -2.0, 1.0)
+_RADIUS = 11.9
 
 
 @functools.cache

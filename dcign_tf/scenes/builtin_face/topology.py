@@ -96,7 +96,25 @@ class _Ring:
 # From here to the back all rings have the same angles: so far apart, vertices that did not lie in line with those
 # of the next ring would make ruffles.
 _SIDE = 64.0
-_BEHIND = np.array([71.0, 78.0, 85.0, 92.0, 99.0, 106.0, 113.0, 120.0, 128.0, 136.0, 145.0, 154.0, 163.0, 172.0, 180.0])
+_BEHIND = np.array(
+    [
+        71.0,
+        78.0,
+        85.0,
+        92.0,
+        99.0,
+        106.0,
+        113.0,
+        120.0,
+        128.0,
+        136.0,
+        145.0,
+        154.0,
+        163.0,
+        172.0,
+        180.0,
+    ]
+)
 
 
 def _angles(steps: tuple[tuple[float, float], ...], radius: float) -> np.ndarray:
@@ -416,10 +434,19 @@ HAIRLINE = (
 CROWN = np.array([0.0, 2.5, -0.8])
 
 
+def hair_profile(s: np.ndarray) -> np.ndarray:
+    """How far hair stands off the scalp, from 1 about the crown (s = 0) to 0 near the hairline (1)."""
+    return np.sqrt(np.clip(1.0 - np.clip((s - 0.55) / 0.41, 0.0, 1.0) ** 2, 0.0, 1.0))
+
+
 def _half_hair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     columns = 61
     around = np.interp(np.linspace(0, 1, columns), [0, 0.3, 0.78, 1.0], [0.0, 48.0, 135.0, 180.0])
-    y = curve(HAIRLINE, around) + 0.06 * np.cos(np.radians(around) * 19) + 0.05 * np.cos(np.radians(around) * 43)
+    y = (
+        curve(HAIRLINE, around)
+        + 0.06 * np.cos(np.radians(around) * 19)
+        + 0.05 * np.cos(np.radians(around) * 43)
+    )
     turn = np.radians(around)
     through = np.stack([9.0 * np.sin(turn), y, CROWN[2] + 9.5 * np.cos(turn)], axis=1)
     targets = np.stack([0 * y, y - 0.12 * (y - 2.5), 0 * y + CROWN[2]], axis=1)
@@ -461,11 +488,13 @@ def _half_hair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ((0, 1.1), (40, 1.0), (60, 0.8), (85, 0.6), (110, 0.75), (135, 0.85), (180, 0.85)), a
     )
     volume = 1.2 + (volume - 1.2) * smooth_step(s, 0.0, 0.6)
-    height = volume * np.sqrt(np.clip(1.0 - np.clip((s - 0.55) / 0.41, 0, None) ** 2, 0, 1))
+    height = volume * hair_profile(s)
     height = np.where(s > 0.96, -0.35 * (s - 0.96) / 0.04, height)
     # Little hair above the ears, so that they stand out of it; tufts combed back from the face.
     x, hy, z = scalp.T
-    height *= 1.0 - 0.7 * np.exp(-0.5 * ((hy - 0.5) / 3.2) ** 2 - 0.5 * ((z + 1.2) / 3.0) ** 2) * (a > 60)
+    height *= 1.0 - 0.7 * np.exp(-0.5 * ((hy - 0.5) / 3.2) ** 2 - 0.5 * ((z + 1.2) / 3.0) ** 2) * (
+        a > 60
+    )
     tufts = np.cos(np.radians(a) * 16 + 1.5 * s) + 0.7 * np.cos(np.radians(a) * 27 + 1.0 - 2.5 * s)
     height += 0.06 * tufts * smooth_step(s, 0.08, 0.4) * (s < 0.96) * np.minimum(height, 1.0)
     points = scalp + height[:, None] * directions

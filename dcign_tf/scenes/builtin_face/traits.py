@@ -38,7 +38,7 @@ SHAPE_TRAITS = tuple(
         ("skull_width", "skull 3.5 % wider"),
         ("skull_height", "vault 5 % higher above the brows"),
         ("skull_depth", "back of the head 4 % deeper"),
-        ("face_height", "face 3.5 % longer below the eyes"),
+        ("face_height", "face 3 % longer below the eyes"),
         ("face_width", "face 3.5 % wider"),
         ("weight", "cheeks, jaw, chin and neck fuller"),
         ("forehead_slope", "forehead recedes by 5 mm at the hairline"),
@@ -61,7 +61,7 @@ SHAPE_TRAITS = tuple(
         ("nasolabial_fold", "furrows from nose to mouth 1 mm deeper"),
         ("nose_length", "nose 3 mm longer"),
         ("nose_bridge_height", "bridge of the nose 2.2 mm higher"),
-        ("nose_bridge_width", "bridge of the nose 14 % wider"),
+        ("nose_bridge_width", "bridge of the nose 12 % wider"),
         ("nose_hump", "hump on the nose 1.5 mm higher"),
         ("nose_projection", "nose stands out 2.5 mm more"),
         ("nose_tip_size", "tip of the nose 10 % larger"),
@@ -73,10 +73,10 @@ SHAPE_TRAITS = tuple(
         ("mouth_corners", "corners of the mouth 1.6 mm higher"),
         ("upper_lip_fullness", "upper lip 1 mm higher and rounder"),
         ("lower_lip_fullness", "lower lip 1.2 mm lower and rounder"),
-        ("lip_protrusion", "lips 2 mm further forward"),
+        ("lip_protrusion", "lips 1.5 mm further forward"),
         ("jaw_width", "jaw 6 % wider"),
         ("jaw_angle", "corners of the jaw 3 mm lower and further out"),
-        ("chin_length", "chin 4 mm longer"),
+        ("chin_length", "chin 3.5 mm longer"),
         ("chin_prominence", "chin 3.5 mm further forward"),
         ("chin_width", "chin 12 % wider"),
         ("double_chin", "skin below the chin 4 mm fuller", True),
@@ -84,13 +84,13 @@ SHAPE_TRAITS = tuple(
         ("ear_protrusion", "ears stand out 3 mm more at their backs"),
         ("ear_height", "ears 2.5 mm higher"),
         ("neck_width", "neck 6 % wider"),
-        ("hair_volume_top", "hair 3 mm higher on the top"),
-        ("hair_volume_sides", "hair 2 mm thicker at the sides and the back"),
-        ("hair_length", "hair 3 cm longer at the back and the sides", True),
+        ("hair_volume_top", "hair 2.8 mm higher on the top"),
+        ("hair_volume_sides", "hair 2.2 mm thicker at the sides and the back"),
+        ("hair_length", "hair 3.5 cm longer at the back and the sides", True),
         ("hair_part", "hair higher on the viewer's right, lower on the left"),
         ("hair_fringe", "hair falls 1.2 cm over the forehead, more on the viewer's left", True),
-        ("hair_curls", "curls 1.5 mm higher; less than 0: others"),
-        ("hair_waves", "waves 1.5 mm higher; less than 0: others"),
+        ("hair_curls", "curls 1.3 mm higher; less than 0: others"),
+        ("hair_waves", "waves 1.3 mm higher; less than 0: others"),
         ("hairline_height", "hairline 6 mm higher"),
         ("hairline_temples", "hairline 5 mm further back at the temples"),
     )
@@ -181,7 +181,7 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     move(
         "skull_depth", dz=0.04 * (z - 1.0) * smooth_step(z, 2.0, -3.0) * smooth_step(y, -13.0, -4.0)
     )
-    stretch("face_height", sy=0.035 * smooth_step(y, 0.5, -2.0) * smooth_step(z, -4.0, 2.0))
+    stretch("face_height", sy=0.03 * smooth_step(y, 0.5, -2.0) * smooth_step(z, -4.0, 2.0))
     stretch("face_width", sx=0.035 * smooth_step(y, 6.0, 0.0) * smooth_step(z, -6.0, 2.0))
     front = smooth_step(z, 1.0, 5.0)
 
@@ -218,7 +218,13 @@ def _shape_fields(mesh: Mesh) -> _Fields:
 
     brow_y = curve(BROW, side)
     above = y - brow_y
-    near_brow = smooth_step(np.abs(above), 1.35, 0.4) * smooth_step(side, 6.6, 5.4) * smooth_step(side, 0.1, 0.9) * front * skin
+    near_brow = (
+        smooth_step(np.abs(above), 1.35, 0.4)
+        * smooth_step(side, 6.6, 5.4)
+        * smooth_step(side, 0.1, 0.9)
+        * front
+        * skin
+    )
     # Painted brows slide along the skin: what it rises forward or back comes along.
     slide = near_brow
     move("brow_height", dy=0.15 * slide, dz=-0.05 * slide)
@@ -263,7 +269,7 @@ def _shape_fields(mesh: Mesh) -> _Fields:
         * smooth_step(y, -3.0, -4.2)
         * front
     )
-    move("nasolabial_fold", dz=-0.09 * furrow + 0.06 * beside)
+    move("nasolabial_fold", dz=-0.08 * furrow + 0.04 * beside)
 
     # The nose, from its root between the eyes to its base.
     nose = smooth_step(side, 3.0, 1.4) * front
@@ -273,7 +279,7 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     bridge = smooth_step(side, 1.5, 0.2) * front * np.exp(-0.5 * ((y + 0.6) / 1.3) ** 2)
     move("nose_bridge_height", dz=0.22 * bridge)
     wide = smooth_step(side, 2.3, 0.9) * front * np.exp(-0.5 * ((y + 1.4) / 1.4) ** 2)
-    move("nose_bridge_width", dx=0.14 * side * wide)
+    move("nose_bridge_width", dx=0.12 * side * wide)
     move(
         "nose_hump",
         dz=0.15 * smooth_step(side, 1.2, 0.1) * front * np.exp(-0.5 * ((y + 1.7) / 0.8) ** 2),
@@ -311,19 +317,23 @@ def _shape_fields(mesh: Mesh) -> _Fields:
     span = smooth_step(side, 2.5, 1.0) * front
     over = smooth_step(up, 0.0, 0.65) * smooth_step(up, 1.8, 0.8) * span
     pout_up = np.exp(-0.5 * ((up - 0.45) / 0.35) ** 2) * span
-    move("upper_lip_fullness", dy=0.11 * over, dz=0.07 * pout_up)
+    move("upper_lip_fullness", dy=0.11 * over, dz=0.05 * pout_up)
     low = smooth_step(up, 0.0, -0.8) * smooth_step(up, -2.2, -1.0) * span
     pout_low = np.exp(-0.5 * ((up + 0.5) / 0.4) ** 2) * span
     move("lower_lip_fullness", dy=-0.13 * low, dz=0.09 * pout_low)
     lips = _blob(p, (0.0, -6.9, 9.3), 2.2, 1.1, 2.0)
-    move("lip_protrusion", dz=0.2 * lips)
+    move("lip_protrusion", dz=0.15 * lips)
 
-    jaw = smooth_step(y, -2.5, -7.5) * smooth_step(y, -14.5, -11.0) * smooth_step(z, -3.5, 1.0)
+    jaw = (
+        smooth_step(y, -2.5, -7.5)
+        * (0.45 + 0.55 * smooth_step(y, -14.5, -11.0))
+        * np.maximum(smooth_step(z, -3.5, 1.0), smooth_step(y, -8.0, -12.0))
+    )
     stretch("jaw_width", sx=0.06 * jaw)
     angle = _blob(p, (5.4, -7.2, 1.5), 2.0, 1.6, 2.4)
     move("jaw_angle", dx=0.20 * angle, dy=-0.3 * angle)
     chin = smooth_step(y, -8.0, -10.5) * smooth_step(z, 0.0, 6.5) * smooth_step(y, -15.0, -11.0)
-    move("chin_length", dy=-0.4 * chin)
+    move("chin_length", dy=-0.35 * chin)
     knob = _blob(p, (0.0, -10.3, 8.6), 2.4, 1.3, 2.6)
     move("chin_prominence", dz=0.35 * knob)
     move("chin_width", dx=0.12 * side * _blob(p, (1.2, -10.4, 8.0), 2.6, 1.4, 2.6))
@@ -348,21 +358,26 @@ def _hair_fields(mesh: Mesh) -> _Fields:
     zero = np.zeros(len(p))
     outward = p - topology.CROWN
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    inside = hair * smooth_step(s, 1.0, 0.9)
+    # In proportion to how far it stands off the scalp, so that none shows through.
+    off = hair * topology.hair_profile(s)
     high = smooth_step(y, 2.5, 8.0)
     ear = _blob(p, (7.5, 0.5, -1.2), 3.0, 3.2, 3.0)
-    fields: _Fields = {
-        "hair_volume_top": ((0.3 * inside * high)[:, None] * outward, None),
-        "hair_volume_sides": (
-            (0.22 * inside * (1 - high) * (1 - 0.8 * ear))[:, None] * outward * [1.0, 0.2, 1.0],
-            None,
-        ),
+    sides = off * (1 - high) * (1 - 0.8 * ear)
+    part = np.clip(x / 4.0, -1.0, 1.0) * high * smooth_step(z, -6.0, 3.0)
+    outward_fields = {
+        "hair_volume_top": 0.28 * off * high,
+        "hair_volume_sides": 0.22 * sides,
+        "hair_part": 0.17 * off * part,
+        "hair_curls": 0.13 * off * smooth_step(s, 0.1, 0.4) * (1 - 0.7 * ear) * _waves(p, 2.2, 17),
+        "hair_waves": 0.13
+        * off
+        * smooth_step(s, 0.1, 0.4)
+        * (1 - 0.7 * ear)
+        * _waves(p * [1.0, 0.6, 0.6], 4.5, 29),
     }
-    part = np.clip(x / 4.0, -1.0, 1.0)
-    fields["hair_part"] = (
-        (0.2 * inside * high * smooth_step(z, -6, 3) * part)[:, None] * outward,
-        None,
-    )
+    fields: _Fields = {
+        name: (amount[:, None] * outward, None) for name, amount in outward_fields.items()
+    }
     # The hairline moves by turning the hair about the axis through the ears, which keeps it on the skull.
     near = hair * smooth_step(s, 0.45, 1.0)
     turn = np.stack([zero, -(z - topology.CROWN[2]), y - topology.CROWN[1]], axis=1) / 8.0
@@ -375,13 +390,16 @@ def _hair_fields(mesh: Mesh) -> _Fields:
     out = hair * smooth_step(s, 0.3, 0.85) * smooth_step(around, 72.0, 96.0)
     to_side = np.sign(x) * out * smooth_step(around, 178, 120)
     to_side = to_side * (1.0 - 0.6 * smooth_step(s, 0.75, 1.0))
-    fields["hair_length"] = (np.stack([1.1 * to_side, -3.0 * grow, -0.35 * out * smooth_step(around, 110, 160)], axis=1), None)
+    fields["hair_length"] = (
+        np.stack([1.1 * to_side, -3.5 * grow, -0.35 * out * smooth_step(around, 110, 160)], axis=1),
+        None,
+    )
     fringe = near * smooth_step(around, 58.0, 25.0) * (0.65 - 0.35 * np.clip(x / 3.0, -1, 1))
     lifted = hair * smooth_step(s, 0.5, 0.9) * smooth_step(around, 58.0, 25.0)
-    fields["hair_fringe"] = ((1.2 * fringe)[:, None] * turn + (0.12 * lifted)[:, None] * outward, None)
-    mass = hair * smooth_step(s, 0.1, 0.4) * smooth_step(s, 1.0, 0.72)
-    fields["hair_curls"] = ((0.15 * mass * _waves(p, 2.2, 17))[:, None] * outward, None)
-    fields["hair_waves"] = ((0.15 * mass * _waves(p * [1.0, 0.6, 0.6], 4.5, 29))[:, None] * outward, None)
+    fields["hair_fringe"] = (
+        (1.2 * fringe)[:, None] * turn + (0.12 * lifted)[:, None] * outward,
+        None,
+    )
     return fields
 
 
@@ -450,11 +468,22 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     stubble = skin * _hair_shadow(mesh)
     cheek_line = np.interp(side, [0.0, 2.4, 4.5, 6.0, 7.0], [-4.6, -5.6, -4.6, -2.4, 0.0])
     jaw_back = np.interp(y, [-11.0, -7.5, -5.0, 1.0], [3.0, 1.2, 0.2, 0.2])
-    beard = skin * smooth_step(y - cheek_line, 0.9, -1.1) * smooth_step(y, -13.5, -11.5) * smooth_step(z - jaw_back, -0.6, 1.6)
+    beard = (
+        skin
+        * smooth_step(y - cheek_line, 0.9, -1.1)
+        * smooth_step(y, -13.5, -11.5)
+        * smooth_step(z - jaw_back, -0.6, 1.6)
+    )
     bare_lip = np.maximum(lips, 0.7 * _blob(p, (1.0, -8.55, 9.0), 0.9, 0.3, 3.0) * front)
     beard = beard * (1 - bare_lip)
     wisp = np.interp(side, [0.0, 0.5, 2.0, 3.0], [-4.95, -4.95, -5.5, -6.4])
-    moustache = front * smooth_step(y - wisp, 0.1, -0.3) * smooth_step(y - lip_top, -0.05, 0.2) * smooth_step(side, 3.1, 2.2) * (1 - lips)
+    moustache = (
+        front
+        * smooth_step(y - wisp, 0.1, -0.3)
+        * smooth_step(y - lip_top, -0.05, 0.2)
+        * smooth_step(side, 3.1, 2.2)
+        * (1 - lips)
+    )
     moustache = moustache * (1 - 0.5 * _blob(p, (0.0, -5.2, 10.0), 0.3, 0.6, 2.0))
     chin = _blob(p, (0.0, -10.2, 8.5), 1.7, 1.4, 3.0) * skin * (1 - bare_lip)
     freckles = _waves(p, 0.9, 3) * (cheeks + nose)
@@ -480,10 +509,16 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
     bare = (skin | ears) * (1 - brow) * (1 - lips)
     rho, turn = mesh.place.T
-    ear_front = ears * smooth_step(rho, 0.55, 0.9) * smooth_step(np.abs((turn + 180) % 360 - 180), 75.0, 35.0)
+    ear_front = (
+        ears
+        * smooth_step(rho, 0.55, 0.9)
+        * smooth_step(np.abs((turn + 180) % 360 - 180), 75.0, 35.0)
+    )
     throat = skin * smooth_step(y, -9.0, -12.5) * smooth_step(z, 8.5, 5.0)
     ear_depth = ears * np.exp(-0.5 * (mesh.place[:, 0] / 0.35) ** 2)
-    albedo = 0.64 * bare * (1 - stubble) + 0.14 * stubble + (skin * brow) * 0.26 + (skin * lips) * 0.46
+    albedo = (
+        0.64 * bare * (1 - stubble) + 0.14 * stubble + (skin * brow) * 0.26 + (skin * lips) * 0.46
+    )
     albedo -= (
         0.30 * lash * (1 - brow)
         + 0.14 * lower_edge
@@ -491,13 +526,16 @@ def _paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         + 0.03 * bags
         + 0.22 * seam
         + 0.40 * nostril
-        + 0.16 * ear_depth + 0.22 * ear_front + 0.10 * throat
+        + 0.16 * ear_depth
+        + 0.22 * ear_front
+        + 0.10 * throat
     )
     albedo += hair * (0.13 + 0.012 * strands + 0.012 * clumps)
     albedo += (
         eyes * (0.74 * (1 - iris) + 0.30 * (iris - pupil) + 0.03 * pupil)
         - 0.14 * limbus * (1 - pupil)
-        - 0.2 * caruncle - 0.12 * eyes * smooth_step(y, 0.1, 0.6) * (1 - iris)
+        - 0.2 * caruncle
+        - 0.12 * eyes * smooth_step(y, 0.1, 0.6) * (1 - iris)
     )
 
     fields = {
