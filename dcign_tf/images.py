@@ -59,7 +59,7 @@ def read_image(
 
     Raises:
         DcignError: the file cannot be read, is no PNG or JPEG, is damaged, or has more than `MAX_PIXELS`
-            pixels. That is found out before any pixel is decoded.
+            pixels or `MAX_SIDE` along a side. That is found out before any pixel is decoded.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         name = name or "the image"
@@ -164,8 +164,7 @@ def _weigh(pixels: np.ndarray) -> np.ndarray:
     # By parts: the colors of a large picture as floats would take three times the memory of the result.
     for start in range(0, len(flat), _PART):
         grey[start : start + _PART] = flat[start : start + _PART, :3].astype(np.float32) @ weights
-    grey = grey.reshape(pixels.shape[:2])
-    return np.minimum(grey, 1, out=grey)
+    return np.minimum(grey, 1, out=grey).reshape(pixels.shape[:2])
 
 
 def _orientation(picture: Image.Image) -> int:
