@@ -50,6 +50,7 @@ setuptools.setup(
         "tensorboard>=2.20",
         "numpy>=1.26",
         "scipy>=1.11",
+        "scikit-learn>=1.5",
         "numba>=0.61",
         "pillow>=10.3",
         "matplotlib>=3.8",

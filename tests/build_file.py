@@ -23,6 +23,7 @@ _DISTRIBUTIONS = {
     "tensorflow_probability": "tensorflow-probability",
     "tf_keras": "tf-keras",
     "pkg_resources": "setuptools",
+    "sklearn": "scikit-learn",
 }
 
 # Files of this repository that no import shows; `:flags` and the like are declared by hand in BUILD.

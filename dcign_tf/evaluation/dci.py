@@ -1,0 +1,97 @@
+"""Disentanglement, completeness and informativeness of Eastwood & Williams 2018, "A Framework for the Quantitative
+Evaluation of Disentangled Representations".
+"""  # noqa: D205 - a title is as long as it is.
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dcign_tf.evaluation import binning
+
+
+class DCI(NamedTuple):
+    """Three numbers, each from 0 to 1, the best.
+
+    Attributes:
+        disentanglement: whether each latent is important for one factor only.
+        completeness: whether each factor needs one latent only.
+        informativeness: how well the code predicts factors it was not fitted on.
+    """
+
+    disentanglement: float
+    completeness: float
+    informativeness: float
+
+
+def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
+    """Fits a predictor of each factor from the code and looks at which latents it uses.
+
+    The predictors are gradient-boosted trees, as in Locatello et al. 2019, fitted on one half of the observations and
+    tested on the other. The importance of latent i for factor j, R_ij, is its share in lowering the trees' error.
+    Informativeness is the mean over factors of R2 on the other half (0 where it is negative); for factors that
+    are classes, of the accuracy.
+
+    Args:
+        codes: float [N, L], the means of the posteriors.
+        factors: [N, F], F >= 2; integers are classes.
+        seed: of the split in halves and of the trees.
+
+    Raises:
+        ValueError: the arrays do not fit or are not finite.
+    """
+    # It takes a second to import, which only this function's callers should wait for.
+    from sklearn import ensemble
+
+    binning.check(codes, factors)
+    codes, factors = np.asarray(codes), np.asarray(factors)
+    if factors.shape[1] < 2:
+        raise ValueError(f"factors: got {factors.shape[1]}, must be 2 or more")
+    order = np.random.default_rng(seed).permutation(len(codes))
+    fitted, held_out = order[: len(codes) // 2], order[len(codes) // 2 :]
+    columns, scores = [], []
+    for factor in factors.T:
+        if factor.dtype.kind in "iub":
+            trees = ensemble.GradientBoostingClassifier(random_state=seed)
+        else:
+            trees = ensemble.GradientBoostingRegressor(random_state=seed)
+        trees.fit(codes[fitted], factor[fitted])
+        columns.append(np.abs(trees.feature_importances_))
+        scores.append(max(0.0, float(trees.score(codes[held_out], factor[held_out]))))
+    importances = np.stack(columns, axis=1)
+    return DCI(disentanglement(importances), completeness(importances), float(np.mean(scores)))
+
+
+def disentanglement(importances: np.ndarray) -> float:
+    """Sum over latents of rho_i (1 - H_F(P_i)), P_ij = R_ij / sum_j R_ij, rho_i latent i's share of all importance.
+
+    Args:
+        importances: R, not negative, [L, F].
+
+    Returns:
+        0 to 1; 0 if nothing has any importance.
+    """
+    total = importances.sum()
+    if not total > 0:
+        return 0.0
+    weights = importances.sum(axis=1) / total
+    return float(np.sum(weights * (1 - _entropy(importances))))
+
+
+def completeness(importances: np.ndarray) -> float:
+    """Mean over factors of 1 - H_L(P_j), P_ij = R_ij / sum_i R_ij.
+
+    Args:
+        importances: R, not negative, [L, F].
+
+    Returns:
+        0 to 1; a factor for which nothing has any importance counts as 0.
+    """
+    return float(np.mean(1 - _entropy(importances.T)))
+
+
+def _entropy(rows: np.ndarray) -> np.ndarray:
+    """The entropy of each row, divided by its sum, to the base of the number of columns; 1 where the sum is 0."""
+    sums = rows.sum(axis=1, keepdims=True)
+    shares = np.divide(rows, sums, out=np.full(rows.shape, 1 / rows.shape[1]), where=sums > 0)
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    return -np.sum(shares * logs, axis=1) / np.log(rows.shape[1])

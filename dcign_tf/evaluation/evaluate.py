@@ -1,0 +1,333 @@
+"""How good a network is, in numbers: what the paper measures and what the field measures since.
+
+The numbers are described where they are computed: `_reconstruction`, `_inference`, `_invariance`, `_rerendering`,
+`_disentanglement`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcign_tf.datasets.source import GroupSource, LabeledGroups, LabeledImages
+from dcign_tf.evaluation.dci import dci
+from dcign_tf.evaluation.factor_vae import factor_vae
+from dcign_tf.evaluation.interpretation import Interpretation, check_fit
+from dcign_tf.evaluation.mig import mig
+from dcign_tf.evaluation.sap import sap
+from dcign_tf.model import DCIGN
+from dcign_tf.progress import progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How much to measure.
+
+    Attributes:
+        images: images in which everything varies, at most.
+        groups: groups of each factor, at most.
+        pairs: pairs of images of each extrinsic factor that re-rendering is measured on.
+        seed: of all that is drawn at random.
+    """
+
+    images: int = 2000
+    groups: int = 50
+    pairs: int = 500
+    seed: int = 0
+
+
+class Pairs(NamedTuple):
+    """Random pairs (i, j) of different images of a group in which one factor varies.
+
+    Attributes:
+        sources: uint8 [P, S, S, 1], the images i.
+        targets: uint8 [P, S, S, 1], the images j.
+        source_codes: float32 [P, L], codes of the images i.
+        target_codes: float32 [P, L], codes of the images j.
+        degrees: float32 [P], the factor's true value in image j.
+    """
+
+    sources: np.ndarray
+    targets: np.ndarray
+    source_codes: np.ndarray
+    target_codes: np.ndarray
+    degrees: np.ndarray
+
+
+class Measured(NamedTuple):
+    """What was measured of one network, and what figures are drawn from.
+
+    Attributes:
+        metrics: a network's block of metrics.json.
+        network: the network and what its latents mean.
+        mixed: images in which everything varies.
+        codes: float32 [N, L], their codes.
+        pairs: for each extrinsic factor the pairs it was re-rendered on.
+    """
+
+    metrics: dict[str, Any]
+    network: Interpretation
+    mixed: LabeledImages
+    codes: np.ndarray
+    pairs: dict[str, Pairs]
+
+
+class Evaluation(NamedTuple):
+    """The result of `run`.
+
+    Attributes:
+        metrics: what metrics.json holds.
+        network: of the network.
+        baseline: of the entangled network, if there is one.
+    """
+
+    metrics: dict[str, Any]
+    network: Measured
+    baseline: Measured | None
+
+
+def evaluate(
+    model: DCIGN,
+    source: GroupSource,
+    split: str = "test",
+    baseline: DCIGN | None = None,
+    settings: Settings = Settings(),
+) -> dict[str, Any]:
+    """Measures a network on identities that its training never saw.
+
+    Args:
+        model: a trained and calibrated network.
+        source: the data it was trained on; also of others with the same factors and size of images.
+        split: "test", "validation" or "train".
+        baseline: an entangled network to compare it with, of the same data.
+        settings: how much to measure.
+
+    Returns:
+        What metrics.json holds: numbers, texts and None where there is no finite number.
+
+    Raises:
+        DcignError: the network was not calibrated, does not fit the data, or the data have no such split.
+    """
+    return run(model, source, split, baseline, settings).metrics
+
+
+def run(
+    model: DCIGN,
+    source: GroupSource,
+    split: str = "test",
+    baseline: DCIGN | None = None,
+    settings: Settings = Settings(),
+) -> Evaluation:
+    """Does what `evaluate` does and also returns what figures are drawn from."""
+    check_fit(model, source)
+    if baseline is not None:
+        check_fit(baseline, source, "the baseline")
+    mixed = source.mixed(split, settings.images)
+    groups = {factor: source.groups(split, factor, settings.groups) for factor in source.factors}
+    measured = _measure(model, source, mixed, groups, settings, "evaluating")
+    compared = None
+    if baseline is not None:
+        compared = _measure(baseline, source, mixed, groups, settings, "evaluating the baseline")
+    metrics = {
+        "image_size": model.image_size,
+        "steps": _steps(model),
+        "data": source.description,
+        "split": split,
+        "n_images": len(mixed.images),
+        **measured.metrics,
+        "baseline": None if compared is None else compared.metrics,
+    }
+    return Evaluation(_finite(metrics), measured, compared)
+
+
+def _measure(
+    model: DCIGN,
+    source: GroupSource,
+    mixed: LabeledImages,
+    groups: Mapping[str, LabeledGroups],
+    settings: Settings,
+    description: str,
+) -> Measured:
+    network = Interpretation.of(model, source)
+    extrinsic = tuple(network.columns)
+    coded = len(mixed.images) + sum(group.images[..., 0, 0, 0].size for group in groups.values())
+    decoded = len(mixed.images) + 3 * settings.pairs * len(extrinsic)
+    with progress(coded + decoded, description, unit="image") as bar:
+        network.advance = bar.update
+        codes = network.encode(mixed.images)
+        group_codes = {factor: network.encode(group.images) for factor, group in groups.items()}
+        pairs = {
+            factor: draw_pairs(
+                groups[factor], group_codes[factor], factor, settings.pairs, settings.seed + number
+            )
+            for number, factor in enumerate(extrinsic)
+        }
+        metrics = {
+            "reconstruction": _reconstruction(network, codes, mixed.images),
+            "rerendering": {f: _rerendering(network, f, pairs[f]) for f in extrinsic},
+            "inference": _inference(network, codes, mixed.degrees),
+            "invariance": _invariance(network, codes, group_codes),
+            "disentanglement": _disentanglement(codes, group_codes, mixed.degrees, settings.seed),
+            "latents": dict(network.columns),
+        }
+        network.advance = lambda images: None
+    order = (
+        "reconstruction",
+        "inference",
+        "invariance",
+        "rerendering",
+        "disentanglement",
+        "latents",
+    )
+    return Measured({key: metrics[key] for key in order}, network, mixed, codes, pairs)
+
+
+def draw_pairs(
+    group: LabeledGroups, codes: np.ndarray, factor: str, count: int, seed: int
+) -> Pairs:
+    """Draws pairs of different images of one group each, with replacement.
+
+    Args:
+        group: n groups of B >= 2 images in which `factor` varies.
+        codes: float32 [n, B, L], of their images.
+        factor: the factor.
+        count: how many pairs.
+        seed: of the choice; the same for networks that are to be compared.
+    """
+    n, size = codes.shape[:2]
+    rng = np.random.default_rng(seed)
+    which, i = rng.integers(n, size=count), rng.integers(size, size=count)
+    j = (i + rng.integers(1, size, size=count)) % size
+    return Pairs(
+        group.images[which, i],
+        group.images[which, j],
+        codes[which, i],
+        codes[which, j],
+        group.degrees[factor][which, j],
+    )
+
+
+def _reconstruction(
+    network: Interpretation, codes: np.ndarray, images: np.ndarray
+) -> dict[str, float]:
+    """Decodes the mean of each image's posterior and compares with the image."""
+    mse = float(network.squared_errors(codes, images).mean())
+    return {"mse": mse, "psnr_db": psnr(mse)}
+
+
+def _inference(
+    network: Interpretation, codes: np.ndarray, degrees: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Reads each factor off images in which everything varies at once: Fig. 6 in numbers.
+
+    `pearson` is the absolute correlation of the raw latent and the true angle, `r2_calibrated` the share of the angle's
+    variance that is explained after the calibration, `median_abs_error_deg` the error one has to expect.
+    """
+    inferred = network.infer(codes)
+    return {
+        factor: agreement(codes[:, column], inferred[factor], degrees[factor])
+        for factor, column in network.columns.items()
+    }
+
+
+def agreement(latent: np.ndarray, inferred: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """How well a latent, and the degrees read off it, tell the true degrees; all [N]."""
+    latent, inferred, true = (np.asarray(v, np.float64) for v in (latent, inferred, true))
+    varies = np.ptp(latent) > 0 and np.ptp(true) > 0
+    spread = np.square(true - true.mean()).sum()
+    return {
+        "pearson": abs(float(np.corrcoef(latent, true)[0, 1])) if varies else math.nan,
+        "r2_calibrated": float(1 - np.square(inferred - true).sum() / spread)
+        if spread
+        else math.nan,
+        "median_abs_error_deg": float(np.median(np.abs(inferred - true))),
+    }
+
+
+def _invariance(
+    network: Interpretation, codes: np.ndarray, group_codes: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """How much the latents of the other factors vary where only one factor does.
+
+    For groups in which that factor varies: the variance of another factor's latents within groups over their variance
+    between random images, both summed over its latents; averaged over the other factors. 0 is perfect, 1 is no
+    better than chance.
+    """
+    between = codes.var(axis=0, ddof=1, dtype=np.float64)
+    result = {}
+    for factor, of_groups in group_codes.items():
+        within = of_groups.var(axis=1, ddof=1, dtype=np.float64).mean(axis=0)
+        ratios = []
+        for other in group_codes:
+            if other != factor:
+                latents = network.latents(other)
+                total = between[latents].sum()
+                ratios.append(within[latents].sum() / total if total > 0 else math.nan)
+        result[factor] = float(np.mean(ratios))
+    return result
+
+
+def _rerendering(network: Interpretation, factor: str, pairs: Pairs) -> dict[str, float]:
+    """Encodes one image, sets one factor to another value, decodes, compares with the renderer's image of that scene.
+
+    `mse` and `psnr_db` take the true value through the calibration. Beside them, `mse_unchanged` leaves the factor as
+    it is, which any use of the latent must beat, and `mse_exchanged` takes the latent that the network itself finds
+    in the other image.
+    """
+    exchanged = pairs.source_codes.copy()
+    column = network.columns[factor]
+    exchanged[:, column] = pairs.target_codes[:, column]
+    edited = network.edit(pairs.source_codes, factor, pairs.degrees)
+    mse, mse_unchanged, mse_exchanged = (
+        float(network.squared_errors(codes, pairs.targets).mean())
+        for codes in (edited, pairs.source_codes, exchanged)
+    )
+    return {
+        "mse": mse,
+        "psnr_db": psnr(mse),
+        "mse_unchanged": mse_unchanged,
+        "mse_exchanged": mse_exchanged,
+    }
+
+
+def _disentanglement(
+    codes: np.ndarray,
+    group_codes: Mapping[str, np.ndarray],
+    degrees: Mapping[str, np.ndarray],
+    seed: int,
+) -> dict[str, float]:
+    """The field's measures, of all latents and the extrinsic factors; `factor_vae` has the intrinsic factor, too."""
+    factors = np.stack(list(degrees.values()), axis=1)
+    trees = dci(codes, factors, seed)
+    varied = np.concatenate([np.full(len(c), row) for row, c in enumerate(group_codes.values())])
+    of_groups = np.concatenate(list(group_codes.values()))
+    return {
+        "mig": mig(codes, factors),
+        "dci_disentanglement": trees.disentanglement,
+        "dci_completeness": trees.completeness,
+        "dci_informativeness": trees.informativeness,
+        "sap": sap(codes, factors),
+        "factor_vae": factor_vae(of_groups, varied, codes.var(axis=0), seed=seed),
+    }
+
+
+def psnr(mse: float) -> float:
+    """The peak signal to noise ratio in dB of images in [0, 1]."""
+    return -10 * math.log10(mse) if mse > 0 else math.inf
+
+
+def _steps(model: DCIGN) -> int | None:
+    """How many updates a network had; None where it does not say."""
+    optimizer = getattr(model, "optimizer", None)
+    return None if optimizer is None else int(optimizer.iterations.numpy())
+
+
+def _finite(value: Any) -> Any:
+    """The same with floats of six digits, and None for those that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
