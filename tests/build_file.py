@@ -22,7 +22,7 @@ _DISTRIBUTIONS = {
     "mpl_toolkits": "matplotlib",
     "tensorflow_probability": "tensorflow-probability",
     "tf_keras": "tf-keras",
-    "pkg_resources": "setuptools",
+    "sklearn": "scikit-learn",
     "sklearn": "scikit-learn",
 }
 
