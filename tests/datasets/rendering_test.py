@@ -178,23 +178,28 @@ def test_an_interrupt_leaves_only_whole_files(
     assert left and all(whole[name] == content for name, content in left.items())
 
 
+# Files may not grow beyond some kilobytes, as on a disk that is full; until the command has ended, for what else
+# writes files then.
+_LIMITED = """
+import resource, runpy, sys
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+sys.argv[0] = "dcign-data"
+try:
+    runpy.run_module("dcign_tf.cli.data", run_name="__main__")
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+"""
+
+
 def test_a_file_that_cannot_be_written_is_named(home: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    # Files may not grow beyond some kilobytes, as on a disk that is full.
     config, output = tiny.config(home), tmp_path / "data"
-    limited = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
-    )
-    limited += (
-        "sys.argv[0] = 'dcign-data'; runpy.run_module('dcign_tf.cli.data', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", limited, *COMMAND[3:], f"--source_path={config.source_path}"]
+    command = [sys.executable, "-c", _LIMITED, *COMMAND[3:], f"--source_path={config.source_path}"]
     command += ["--image_size=30", f"--output={output}", "--processes=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert (
-        last == f"dcign-data: error: {output}/train/azimuth-00000-of-00025.tfrecord: File too large"
-    )
+    message = f"{output}/train/azimuth-00000-of-00025.tfrecord: File too large"
+    assert done.stderr.splitlines()[-1] == f"dcign-data: error: {message}"
     assert set(tiny.contents(output)) == {manifests.UNFINISHED}
 
 
