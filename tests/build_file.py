@@ -23,7 +23,6 @@ _DISTRIBUTIONS = {
     "tensorflow_probability": "tensorflow-probability",
     "tf_keras": "tf-keras",
     "sklearn": "scikit-learn",
-    "sklearn": "scikit-learn",
 }
 
 # Files of this repository that no import shows; `:flags` and the like are declared by hand in BUILD.
