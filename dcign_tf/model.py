@@ -195,14 +195,12 @@ class DCIGN(keras.Model):
 
     def encode_in_batches(self, images: np.ndarray, batch: int = 100) -> np.ndarray:
         """The posterior's means of any number of images, a bounded number at a time; float32 [N, L]."""
-        encode = tf.function(
-            lambda x: self.encode(x)[0],
-            input_signature=[
-                tf.TensorSpec([None, self.image_size, self.image_size, 1], np.asarray(images).dtype)
-            ],
-        )
-        parts = [encode(images[i : i + batch]).numpy() for i in range(0, len(images), batch)]
+        parts = [self._means(images[i : i + batch]).numpy() for i in range(0, len(images), batch)]
         return np.concatenate(parts) if parts else np.zeros([0, self.layout.latents], np.float32)
+
+    @tf.function(reduce_retracing=True)
+    def _means(self, images: Any) -> tf.Tensor:
+        return self.encode(images)[0]
 
     @property
     def calibrated(self) -> bool:

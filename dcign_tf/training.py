@@ -28,11 +28,11 @@ import numpy as np
 import tensorflow as tf
 
 from dcign_tf import files
-from dcign_tf.code import INTRINSIC, CodeLayout
+from dcign_tf.code import CodeLayout
 from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.progress import progress
+from dcign_tf.progress import Progress, progress
 
 STRATEGIES = ("auto", "one_device", "mirrored")
 OPTIMIZERS = ("adam", "rmsprop")
@@ -55,7 +55,10 @@ class TrainingConfig:
         steps: number of updates.
         groups_per_step: groups in a step's batch; 1 is the paper.
         ratio: how often each factor varies, in the order of the factors; by default 1 for each extrinsic factor
-            and 10 for the intrinsic one.
+            and 10 for the intrinsic one (section 3.1).
+        warmup_steps: how long to begin with another ratio; 0 is the paper. Steps in which only extrinsic factors vary
+            give pose and light to their own latents before the intrinsic ones can learn to say them, too.
+        warmup_ratio: that other ratio; by default 1 for each extrinsic factor and 0 for the intrinsic one.
         optimizer: "adam", what the authors' "rmsprop" was in today's terms, or "rmsprop", the text read literally.
         learning_rate: at the start.
         schedule: "constant", or "cosine" down to 2 % of the learning rate at the last step.
@@ -81,6 +84,8 @@ class TrainingConfig:
     steps: int = 12000
     groups_per_step: int = 1
     ratio: tuple[float, ...] | None = None
+    warmup_steps: int = 0
+    warmup_ratio: tuple[float, ...] | None = None
     optimizer: str = "adam"
     learning_rate: float = 5e-4
     schedule: str = "constant"
@@ -101,6 +106,7 @@ class TrainingConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("summary_every", "pictures_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         for name, choices in (
             ("strategy", STRATEGIES),
             ("optimizer", OPTIMIZERS),
@@ -114,22 +120,32 @@ class TrainingConfig:
         for name in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
 
-    def ratios(self, factors: tuple[str, ...]) -> dict[str, float]:
-        """How often each of `factors` varies.
+    def ratios(self, factors: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+        """How often each of `factors` varies: during the warm-up, and afterwards.
 
         Raises:
-            UsageError: `ratio` has another number of values, negative ones, or only zeros.
+            UsageError: a ratio has another number of values, negative ones, or only zeros.
         """
-        if self.ratio is None:
-            return {factor: 10.0 if factor == INTRINSIC else 1.0 for factor in factors}
-        fits = len(self.ratio) == len(factors) and min(self.ratio) >= 0 and sum(self.ratio) > 0
-        _require(
-            fits,
-            "ratio",
-            ",".join(f"{r:g}" for r in self.ratio),
-            f"{len(factors)} numbers, 0 or more, for {', '.join(factors)}",
+        extrinsic = dict.fromkeys(factors[:-1], 1.0)
+        return (
+            _ratio("warmup_ratio", self.warmup_ratio, factors) or {**extrinsic, factors[-1]: 0.0},
+            _ratio("ratio", self.ratio, factors) or {**extrinsic, factors[-1]: 10.0},
         )
-        return dict(zip(factors, self.ratio, strict=True))
+
+
+def _ratio(
+    flag: str, values: tuple[float, ...] | None, factors: tuple[str, ...]
+) -> dict[str, float] | None:
+    if values is None:
+        return None
+    fits = len(values) == len(factors) and min(values) >= 0 and 0 < sum(values) < math.inf
+    _require(
+        fits,
+        flag,
+        ",".join(f"{value:g}" for value in values),
+        f"{len(factors)} numbers, 0 or more, for {', '.join(factors)}",
+    )
+    return dict(zip(factors, values, strict=True))
 
 
 def _require(condition: bool, flag: str, value: object, right: str) -> None:
@@ -224,7 +240,7 @@ def train(
         DcignError: the objective is no longer finite; the data are corrupt.
     """
     folder = pathlib.Path(workdir)
-    ratio = config.ratios(source.factors)
+    config.ratios(source.factors)  # A mistake there must not cost a rendered data set or a workdir.
     _claim(folder, config, source, data_path)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -244,9 +260,7 @@ def train(
     began = time.monotonic()
     recent = _Recent()
     if start < config.steps:
-        dataset = source.training(
-            ratio, config.seed, groups_per_step=config.groups_per_step, start_step=start
-        )
+        dataset = _mini_batches(config, source, start)
         writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
         with (
             writer.as_default(),
@@ -256,7 +270,7 @@ def train(
                 _Guard(source, manager),
                 recent,
                 _Checkpoints(manager, config),
-                _Summaries(source, config),
+                _Summaries(source, config, bar),
                 _Bar(bar, recent),
             ]
             with _data_errors_explained(source):
@@ -278,6 +292,18 @@ def train(
     with files.atomic_write(folder / "training.json", "w") as file:
         json.dump(summary, file, indent=2)
     return model
+
+
+def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf.data.Dataset:
+    """The groups of step `start` and all that follow; those of a step do not depend on `start`."""
+    warmup, ratio = config.ratios(source.factors)
+    later = source.training(
+        ratio, config.seed, config.groups_per_step, max(start, config.warmup_steps)
+    )
+    if start >= config.warmup_steps:
+        return later
+    first = source.training(warmup, config.seed, config.groups_per_step, start)
+    return first.take(config.warmup_steps - start).concatenate(later)
 
 
 def _claim(
@@ -374,7 +400,7 @@ class _Recent(keras.callbacks.Callback):
 class _Bar(keras.callbacks.Callback):
     """Shows progress with the losses."""
 
-    def __init__(self, bar: Any, recent: _Recent) -> None:
+    def __init__(self, bar: Progress, recent: _Recent) -> None:
         super().__init__()
         self._bar, self._recent = bar, recent
 
@@ -423,9 +449,9 @@ class _Summaries(keras.callbacks.Callback):
     _ROWS = 6
     _SWEEP = 7
 
-    def __init__(self, source: GroupSource, config: TrainingConfig) -> None:
+    def __init__(self, source: GroupSource, config: TrainingConfig, bar: Progress) -> None:
         super().__init__()
-        self._config, self._factors = config, source.factors
+        self._config, self._bar = config, bar
         self._validation = source.mixed("validation")
         self._sums: collections.Counter[str] = collections.Counter()
         self._count, self._since = 0, time.monotonic()
@@ -455,14 +481,20 @@ class _Summaries(keras.callbacks.Callback):
         means = model.encode_in_batches(images)
         for factor in layout.factors:
             tf.summary.histogram(f"latents/{factor}", means[:, layout.indices(factor)], step)
+        told = []
         for factor in layout.extrinsic:
             latent, truth = means[:, layout.indices(factor)[0]], self._validation.degrees[factor]
             if np.ptp(latent) > 0 and np.ptp(truth) > 0:
                 correlation = np.corrcoef(latent, truth)[0, 1]
                 tf.summary.scalar(f"validation/pearson/{factor}", abs(correlation), step)
+                told.append(f"{factor} {abs(correlation):.2f}")
         some = images[:100]
         decoded = model.decode(means[:100]).numpy()
-        tf.summary.scalar("validation/mse", np.mean((decoded - some / 255.0) ** 2), step)
+        error = np.mean((decoded - some / 255.0) ** 2)
+        tf.summary.scalar("validation/mse", error, step)
+        self._bar.write(
+            f"step {step}, on validation faces: |r| of {', '.join(told)}; reconstruction MSE {error:.4f}"
+        )
         pairs = np.concatenate([some[: self._ROWS] / 255.0, decoded[: self._ROWS]], axis=2)
         tf.summary.image("input_and_reconstruction", _stack(pairs), step)
         for factor in layout.extrinsic:

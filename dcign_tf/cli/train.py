@@ -80,6 +80,12 @@ _RATIO = _list(
     ["1", "1", "1", "10"],
     "how often azimuth, elevation, light and the intrinsic factor vary (section 3.1)",
 )
+_WARMUP = _integer(
+    "warmup_steps", 0, "steps at the start that use --warmup_ratio instead; 0 is the paper"
+)
+_WARMUP_RATIO = _list(
+    "warmup_ratio", ["1", "1", "1", "0"], "as --ratio, for the first --warmup_steps steps"
+)
 _OPTIMIZER = _choice(
     "optimizer",
     "adam",
@@ -135,6 +141,8 @@ def main(argv: list[str]) -> None:
         steps=_STEPS.value,
         groups_per_step=_GROUPS.value,
         ratio=_numbers("ratio", float),
+        warmup_steps=_WARMUP.value,
+        warmup_ratio=_numbers("warmup_ratio", float),
         optimizer=_OPTIMIZER.value,
         learning_rate=_LEARNING_RATE.value,
         schedule=_SCHEDULE.value,
