@@ -67,7 +67,7 @@ def checkout(tmp_path: pathlib.Path) -> pathlib.Path:
         "dcign_tf/__init__.py": "def __getattr__(name):\n    from dcign_tf.code import Code\n",
         "dcign_tf/code.py": "import os.path\nimport numpy as np\n",
         "dcign_tf/scenes/__init__.py": 'SOURCES = {"face": "dcign_tf.scenes.face"}\n',
-        "dcign_tf/scenes/face.py": "import PIL.Image\nfrom dcign_tf import code\n",
+        "dcign_tf/scenes/face.py": "import PIL.Image\nfrom dcign_tf import code\nfrom dcign_tf.scenes import SOURCES\n",
         "dcign_tf/cli/__init__.py": "",
         "dcign_tf/cli/show.py": "def main(argv):\n    from dcign_tf.scenes import face\n\ndef main_entry(): ...\n",
         "tests/bazel_main.py": "",
