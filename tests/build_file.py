@@ -158,9 +158,14 @@ class _Sources:
                 case ast.Constant(value=str(text)) if re.fullmatch(r"dcign_tf(\.\w+)+", text):
                     # "dcign_tf.json" is a file's name, not a module's.
                     found |= self.resolve(text) - {":dcign_tf"}
-        return sorted(
-            found - {self.label(file)}, key=lambda label: (label.startswith(":pypi/"), label)
-        )
+        # A package's own modules get its __init__.py from `:package`; more would be a circle.
+        around = {
+            self.label(package)
+            for package in self.files
+            if package.endswith("/__init__.py")
+            and file.startswith(package.removesuffix("__init__.py"))
+        }
+        return _in_order(found - around - {self.label(file)})
 
     def with_packages(self, direct: dict[str, list[str]], label: str) -> list[str]:
         """What a target states, and the packages of all modules it needs as far as their __init__.py import things."""
