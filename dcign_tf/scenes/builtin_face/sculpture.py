@@ -5,40 +5,18 @@ half the height, 6.3 apart; the nose ends 4.7 below them, the lips meet at 6.9, 
 15 wide and 19 deep. The origin lies between the pupils, at the depth of the ears.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-EYE = np.array([3.2, 0.0, 6.75])
-BALL = np.array([1.62, 1.28, 1.30])
-LID = np.array([1.80, 1.44, 1.46])
-EAR = np.array([6.9, -1.0, -1.2])
+from dcign_tf.scenes.builtin_face.shapes import bell, curve, smooth_step
 
-
-def smooth_step(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Rises smoothly from 0 at `low` to 1 at `high`; falls if `high` is the smaller one."""
-    t = np.clip((np.asarray(x, np.float64) - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-def curve(points: Sequence[tuple[float, float]], x: np.ndarray) -> np.ndarray:
-    """A smooth curve through points of rising x (cubic Hermite, no overshoot), constant beyond its ends."""
-    xs, ys = (np.array(values, np.float64) for values in zip(*points, strict=True))
-    slopes = np.diff(ys) / np.diff(xs)
-    tangents = np.zeros_like(ys)
-    inner = slopes[1:] * slopes[:-1] > 0
-    harmonic = 2 * slopes[1:] * slopes[:-1] / np.where(inner, slopes[1:] + slopes[:-1], 1.0)
-    tangents[1:-1] = np.where(inner, harmonic, 0.0)
-    x = np.clip(np.asarray(x, np.float64), xs[0], xs[-1])
-    i = np.clip(np.searchsorted(xs, x, side="right") - 1, 0, len(slopes) - 1)
-    width = xs[i + 1] - xs[i]
-    t = (x - xs[i]) / width
-    return (
-        ys[i] * (1 + 2 * t) * (1 - t) ** 2
-        + tangents[i] * width * t * (1 - t) ** 2
-        + ys[i + 1] * t * t * (3 - 2 * t)
-        + tangents[i + 1] * width * t * t * (t - 1)
-    )
+EYE = np.array([3.2, 0.0, 6.75])  # center of the eyeball on the viewer's right
+BALL = np.array(
+    [1.62, 1.28, 1.30]
+)  # its radii: wider than a ball, so that it fills the corners of the lids
+_LID = np.array([1.80, 1.44, 1.46])  # radii of what the lids wrap around it
 
 
 # The face and the jaw as a stack of rounded sections: by height, half the width, the front's depth.
@@ -52,6 +30,8 @@ _FRONT = (
 )  # fmt: skip
 _MIDDLE = 0.6  # depth of the sections' middles
 _POWER = 2.3  # 2 is an ellipse, more is boxier
+
+_Vector = Sequence[float] | np.ndarray
 
 
 def section(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,9 +62,7 @@ def _cut(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
     return -_union(-a, b, blend)
 
 
-def _ellipsoid(
-    p: np.ndarray, center: Sequence[float], radii: Sequence[float], tilt: float = 0.0
-) -> np.ndarray:
+def _ellipsoid(p: np.ndarray, center: _Vector, radii: _Vector, tilt: float = 0.0) -> np.ndarray:
     """An ellipsoid; `tilt` turns its x axis up, in degrees."""
     q = p - np.array(center)
     if tilt:
@@ -109,9 +87,7 @@ def _cone(
 
 def _rope(p: np.ndarray, points: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
     """A bent rod through points (x, y, z, radius)."""
-    pieces = [
-        _cone(p, a[:3], b[:3], a[3], b[3]) for a, b in zip(points[:-1], points[1:], strict=True)
-    ]
+    pieces = [_cone(p, a[:3], b[:3], a[3], b[3]) for a, b in itertools.pairwise(points)]
     distance = pieces[0]
     for piece in pieces[1:]:
         distance = _union(distance, piece, 0.15)
@@ -177,7 +153,7 @@ def _features(p: np.ndarray, d: np.ndarray) -> np.ndarray:
         (4.9, 1.8, 5.8, 0.4),
     )
     d = _union(d, _rope(p, ridge), 1.3)
-    d = _union(d, _ellipsoid(p, EYE, LID), 0.30)
+    d = _union(d, _ellipsoid(p, EYE, _LID), 0.30)
     # The nose: a wedge with a narrow back, its ball, its wings.
     d = _union(d, _cone(p, (0.0, 0.2, 7.65), (0.0, -3.4, 8.95), 1.0, 1.35), 1.1)
     back = (
@@ -206,8 +182,8 @@ def _features(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     d = _union(d, _union(_rope(p, upper), _rope(p, lower), 0.2), 0.4)
     x, y, _ = p.T
     line = curve(((0.0, -6.90), (0.8, -6.86), (1.6, -6.90), (2.5, -6.92), (3.0, -6.92)), x)
-    d += 0.22 * np.exp(-0.5 * ((y - line) / 0.11) ** 2) * smooth_step(x, 2.75, 1.9)
-    d += 0.06 * np.exp(-0.5 * ((y + 6.94) / 0.3) ** 2 - 0.5 * ((x - 2.7) / 0.28) ** 2)
+    d += 0.22 * bell(y, line, 0.11) * smooth_step(x, 2.75, 1.9)
+    d += 0.06 * bell(y, -6.94, 0.3) * bell(x, 2.7, 0.28)
     # Below the lower lip.
     return _cut(d, _ellipsoid(p, (0.0, -8.65, 10.15), (2.0, 0.5, 0.95)), 0.8)
 
