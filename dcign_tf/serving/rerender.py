@@ -332,14 +332,14 @@ def _animate(
     pitch = side + _GAP
     frames = []
     for frame in range(count):
-        sheet = _Sheet(
-            2 * (_MARGIN + side) + _GAP, 2 * _MARGIN + _LABEL_HEIGHT + pitch * len(images) - _GAP
-        )
-        sheet.text("input", _MARGIN, _MARGIN, side)
+        width, height = 2 * side + _GAP, 2 * _LABEL_HEIGHT + pitch * len(images) - _GAP
+        sheet = _Sheet(width + 2 * _MARGIN, height + 2 * _MARGIN)
+        for left, label in ((_MARGIN, "input"), (_MARGIN + pitch, "re-rendered")):
+            sheet.text(label, left, _MARGIN, side)
         # What starts from each image's own angle has no one label.
         told = {f: rows[0, frame] for f, rows in settings.items() if np.ptp(rows[:, frame]) < 0.5}
-        label = ", ".join(_label(f, float(round(value))) for f, value in told.items())
-        sheet.text(label, _MARGIN + pitch, _MARGIN, side)
+        caption = _caption({factor: float(round(value)) for factor, value in told.items()})
+        sheet.text(caption, _MARGIN, _MARGIN + height - _LABEL_HEIGHT, width)
         for index, image in enumerate(images):
             top = _MARGIN + _LABEL_HEIGHT + pitch * index
             sheet.image(image, _MARGIN, top)

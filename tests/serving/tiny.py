@@ -16,8 +16,10 @@ RANGES = {"azimuth": (-90.0, 90.0), "elevation": (-25.0, 25.0), "light_azimuth":
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
-    """Noise; float32 [N, S, S, 1]."""
-    return np.random.default_rng(seed).random([count, SIZE, SIZE, 1], np.float32)
+    """Checkered patches with some noise; float32 [N, S, S, 1]."""
+    rng = np.random.default_rng(seed)
+    patches = rng.random([count, 4, 4, 1], np.float32).repeat(10, 1).repeat(10, 2)[:, :SIZE, :SIZE]
+    return 0.8 * patches + 0.2 * rng.random(patches.shape, np.float32)
 
 
 def uncalibrated_model(layout: Mapping[str, int] | None = None) -> DCIGN:
@@ -30,10 +32,9 @@ def uncalibrated_model(layout: Mapping[str, int] | None = None) -> DCIGN:
         layout=layout or {**dict.fromkeys(FACTORS, 1), "intrinsic": 5},
     )
     for weight in model.trainable_weights:
-        if "features" in weight.path or "mean" in weight.path:
-            weight.assign(100 * weight.value)
-        if "unpool" in weight.path:
-            weight.assign(3 * weight.value)
+        for part, scale in (("mean", 20), ("features", 20), ("unpool", 2.5)):
+            if part in weight.path:
+                weight.assign(scale * weight.value)
     return model
 
 
@@ -41,9 +42,11 @@ def uncalibrated_model(layout: Mapping[str, int] | None = None) -> DCIGN:
 def model() -> DCIGN:
     """The same, calibrated to angles of `RANGES`."""
     made = uncalibrated_model()
-    rng = np.random.default_rng(1)
-    degrees = {f: rng.permutation(np.linspace(*RANGES[f], 80)) for f in FACTORS}
-    made.calibrate(images(80), degrees)
+    many = images(80)
+    means = made.encode(many)[0].numpy()
+    # The more of its latent, the larger an angle: so every angle renders differently.
+    ranks = {f: means[:, i].argsort().argsort() for i, f in enumerate(FACTORS)}
+    made.calibrate(many, {f: np.linspace(*RANGES[f], 80)[ranks[f]] for f in FACTORS})
     return made
 
 
