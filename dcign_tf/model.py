@@ -77,7 +77,9 @@ class DCIGN(keras.Model):
                 f"clamp_to: got {clamp_to!r}, must be one of {', '.join(clamping.REFERENCES)}"
             )
         if procedure not in PROCEDURES:
-            raise ValueError(f"procedure: got {procedure!r}, must be one of {', '.join(PROCEDURES)}")
+            raise ValueError(
+                f"procedure: got {procedure!r}, must be one of {', '.join(PROCEDURES)}"
+            )
         if not invariance_strength >= 0:
             raise ValueError(f"invariance_strength: got {invariance_strength}, must be 0 or more")
         self.image_size = int(image_size)
@@ -167,7 +169,9 @@ class DCIGN(keras.Model):
         self._check_calibrated()
         mean, _ = self.encode(images)
         return {
-            factor: self.calibration.degrees_of(factor, mean[:, int(self.layout.indices(factor)[0])])
+            factor: self.calibration.degrees_of(
+                factor, mean[:, int(self.layout.indices(factor)[0])]
+            )
             for factor in self.layout.extrinsic
         }
 
@@ -302,7 +306,8 @@ class DCIGN(keras.Model):
             "negative_log_likelihood": negative_log_likelihood / count,
             "kl": tf.reduce_sum(kl_by_latent) / count,
             "mse": tf.reduce_mean(tf.square(target - tf.sigmoid(logits))),
-            "invariance": tf.reduce_sum(spread) / (tf.reduce_sum(inactive) * tf.cast(size, precise)),
+            "invariance": tf.reduce_sum(spread)
+            / (tf.reduce_sum(inactive) * tf.cast(size, precise)),
         }
         # Which group to blame, should something not be finite: the first such, else the first.
         by_group = tf.reduce_sum(kl, axis=[1, 2])

@@ -38,16 +38,12 @@ def encoder(
     images = keras.Input((image_size, image_size, 1), name="images")
     x = images
     for index, channels in enumerate(_three(filters), 1):
-        x = keras.layers.Conv2D(
-            channels, 5, kernel_initializer="he_normal", name=f"conv{index}"
-        )(x)
+        x = keras.layers.Conv2D(channels, 5, kernel_initializer="he_normal", name=f"conv{index}")(x)
         x = keras.layers.MaxPooling2D(2, name=f"pool{index}")(x)
         x = keras.layers.ReLU(name=f"relu{index}")(x)
     x = keras.layers.Flatten(name="features")(x)
     mean = keras.layers.Dense(latents, kernel_initializer=_narrow(), name="mean")(x)
-    log_variance = keras.layers.Dense(latents, kernel_initializer=_narrow(), name="log_variance")(
-        x
-    )
+    log_variance = keras.layers.Dense(latents, kernel_initializer=_narrow(), name="log_variance")(x)
     return keras.Model(images, [mean, log_variance], name="encoder")
 
 

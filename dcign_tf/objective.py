@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 tfd = tfp.distributions
 
 
-def posterior(mean: tf.Tensor, log_variance: tf.Tensor) -> tfd.Normal:
+def posterior(mean: tf.Tensor, log_variance: tf.Tensor) -> tfp.distributions.Distribution:
     """Q(z | x): independent normals, equations 1-3; mean and log_variance are [..., L]."""
     return tfd.Normal(mean, tf.exp(0.5 * log_variance))
 

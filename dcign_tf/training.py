@@ -1,8 +1,8 @@
 """Training: devices, the loop, checkpoints and what TensorBoard shows.
 
 A run lives in a folder, the workdir, and is a function of its configuration and its data: weights start from the
-seed, the mini-batch and the posterior's noise of a step depend on the seed and the step's number alone. So a run that was
-killed goes on from its last checkpoint as if nothing had happened.
+seed, the mini-batch and the posterior's noise of a step depend on the seed and the step's number alone. So a run
+that was killed goes on from its last checkpoint as if nothing had happened.
 
     config.json     the configuration; another one is refused
     checkpoints/    the weights, the optimizer's state and the step; the latest few
@@ -28,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcign_tf import files
+from dcign_tf.calibration import KNOTS
 from dcign_tf.code import CodeLayout
 from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
@@ -38,7 +39,9 @@ STRATEGIES = ("auto", "one_device", "mirrored")
 OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "cosine")
 # Settings that change neither the weights nor what is measured of them; a resumed run may change them.
-_FREE = frozenset({"checkpoint_every", "keep_checkpoints", "summary_every", "pictures_every", "strategy"})
+_FREE = frozenset(
+    {"checkpoint_every", "keep_checkpoints", "summary_every", "pictures_every", "strategy"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +117,12 @@ class TrainingConfig:
         ):
             value = getattr(self, name)
             _require(value in choices, name, value, f"one of {', '.join(choices)}")
+        _require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive")
         _require(
-            0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive"
+            self.calibration_images >= 2 * KNOTS,
+            "calibration_images",
+            self.calibration_images,
+            f"{2 * KNOTS} or more",
         )
         for name in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
@@ -156,9 +163,9 @@ def _require(condition: bool, flag: str, value: object, right: str) -> None:
 def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     """The optimizer of a configuration.
 
-    The paper says "rmsprop, meta learning rate 0.0005, momentum decay 0.1, weight decay 0.01". In the authors' code the two
-    decays are update rates: the first moment keeps 1 - 0.1 of itself, the second 1 - 0.01, both corrected for their
-    start, which today is Adam(5e-4, beta_1=0.9, beta_2=0.99). There epsilon, 1e-8, stands inside of the square root;
+    The paper says "rmsprop, meta learning rate 0.0005, momentum decay 0.1, weight decay 0.01". In the authors' code
+    the two decays are update rates: the first moment keeps 1 - 0.1 of itself, the second 1 - 0.01, both corrected for
+    their start, which today is Adam(5e-4, beta_1=0.9, beta_2=0.99). There epsilon, 1e-8, stands inside of the square root;
     1e-4 outside of it bounds the step alike. "rmsprop" takes the text at its word: RMSprop with a momentum of 0.1
     and an L2 weight decay of 0.01.
     """
@@ -279,6 +286,7 @@ def train(
                     epochs=1,
                     steps_per_epoch=config.steps - start,
                     callbacks=callbacks,
+                    shuffle=False,  # the pipeline has its own order
                     verbose=0,
                 )
     _calibrate(model, source, config.calibration_images)
@@ -374,7 +382,11 @@ def _data_errors_explained(source: GroupSource) -> Iterator[None]:
     """Turns TensorFlow's complaint about a record into one that names the file."""
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+    except (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+    ) as error:
         explained = explain_data_error(source, error)
         if explained is None:
             raise
@@ -453,7 +465,7 @@ class _Summaries(keras.callbacks.Callback):
         super().__init__()
         self._config, self._bar = config, bar
         self._validation = source.mixed("validation")
-        self._sums: collections.Counter[str] = collections.Counter()
+        self._sums: dict[str, float] = collections.defaultdict(float)
         self._count, self._since = 0, time.monotonic()
         self._images_per_step = config.groups_per_step * source.group_size
 
@@ -501,10 +513,14 @@ class _Summaries(keras.callbacks.Callback):
             column = layout.indices(factor)[0]
             low, high = np.quantile(means[:, column], [0.02, 0.98])
             codes = np.repeat(means[: self._ROWS], self._SWEEP, axis=0)
-            codes[:, column] = np.tile(np.linspace(low, high, self._SWEEP), len(means[: self._ROWS]))
+            codes[:, column] = np.tile(
+                np.linspace(low, high, self._SWEEP), len(means[: self._ROWS])
+            )
             swept = model.decode(codes).numpy()
             rows = swept.reshape(-1, self._SWEEP, *swept.shape[1:])
-            tf.summary.image(f"sweep/{factor}", _stack(np.concatenate(list(rows.swapaxes(0, 1)), 2)), step)
+            tf.summary.image(
+                f"sweep/{factor}", _stack(np.concatenate(list(rows.swapaxes(0, 1)), 2)), step
+            )
 
 
 def _stack(rows: np.ndarray) -> np.ndarray:

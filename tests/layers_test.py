@@ -37,11 +37,15 @@ def values_and_gradients(layer, x):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize(("kernel_size", "filters", "channels"), [(7, 5, 3), (7, 1, 4), (5, 2, 3), (3, 3, 1), (1, 2, 2)])
+@pytest.mark.parametrize(
+    ("kernel_size", "filters", "channels"), [(7, 5, 3), (7, 1, 4), (5, 2, 3), (3, 3, 1), (1, 2, 2)]
+)
 def test_equals_unpooling_then_convolving(kernel_size, filters, channels, dtype, tolerance):
     fused, plain = fused_and_plain(kernel_size, filters, channels, dtype)
     x = np.random.default_rng(2).normal(size=(2, 9, 11, channels)).astype(dtype)
-    for ours, theirs in zip(values_and_gradients(fused, x), values_and_gradients(plain, x), strict=True):
+    for ours, theirs in zip(
+        values_and_gradients(fused, x), values_and_gradients(plain, x), strict=True
+    ):
         scale = np.abs(theirs).max()
         np.testing.assert_allclose(ours, theirs, atol=tolerance * scale, rtol=0)
 

@@ -1,5 +1,5 @@
-import numpy as np
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -205,7 +205,9 @@ def test_rerendering_sets_one_latent_and_keeps_the_others(calibrated):
     np.testing.assert_array_equal(edited[1], codes[1])
     np.testing.assert_array_equal(np.delete(edited, 1, 1), np.delete(codes, 1, 1))
     np.testing.assert_allclose(
-        calibrated.rerender(some, elevation=[5.0, np.nan, -5.0]), calibrated.decode(edited), atol=1e-6
+        calibrated.rerender(some, elevation=[5.0, np.nan, -5.0]),
+        calibrated.decode(edited),
+        atol=1e-6,
     )
     np.testing.assert_allclose(calibrated.rerender(some), calibrated(some), atol=1e-6)
 
@@ -235,7 +237,9 @@ def test_saving_keeps_everything(calibrated, tmp_path):
     assert again.get_config() == calibrated.get_config()
     assert again.factor_ranges == calibrated.factor_ranges
     some = images(2)
-    np.testing.assert_array_equal(again.rerender(some, azimuth=20.0), calibrated.rerender(some, azimuth=20.0))
+    np.testing.assert_array_equal(
+        again.rerender(some, azimuth=20.0), calibrated.rerender(some, azimuth=20.0)
+    )
 
 
 def test_loading_something_else_is_an_error_with_the_files_name(tmp_path):

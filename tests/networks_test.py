@@ -44,7 +44,8 @@ def test_sizes_that_can_be_had(size):
 
 
 @pytest.mark.parametrize(
-    ("size", "nearest"), [(71, "70 and 86"), (149, "134 and 150"), (22, "38"), (0, "38"), (-5, "38"), (39, "38 and 54")]
+    ("size", "nearest"),
+    [(71, "70 and 86"), (149, "134 and 150"), (22, "38"), (0, "38"), (-5, "38"), (39, "38 and 54")],
 )
 def test_other_sizes_are_refused_with_the_nearest(size, nearest):
     with pytest.raises(ValueError, match=rf"image_size: got {size}, .*nearest: {nearest}$"):
@@ -59,5 +60,8 @@ def test_filters_must_be_three():
 
 
 def test_dense_layers_around_the_code_start_small():
-    for layer in (networks.encoder(54).get_layer("mean"), networks.decoder(54).get_layer("features")):
+    for layer in (
+        networks.encoder(54).get_layer("mean"),
+        networks.decoder(54).get_layer("features"),
+    ):
         assert abs(float(layer.kernel.numpy().std()) - 0.01) < 5e-4

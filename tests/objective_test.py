@@ -16,7 +16,9 @@ def test_likelihood_is_minus_the_cross_entropy_summed_over_pixels():
     images, logits = RNG.uniform(size=(3, 4, 4, 1)), RNG.normal(size=(3, 4, 4, 1)) * 3
     p = 1 / (1 + np.exp(-logits))
     entropy = -(images * np.log(p) + (1 - images) * np.log(1 - p)).sum(axis=(1, 2, 3))
-    np.testing.assert_allclose(objective.log_likelihood(tf.constant(images), tf.constant(logits)), -entropy, rtol=1e-10)
+    np.testing.assert_allclose(
+        objective.log_likelihood(tf.constant(images), tf.constant(logits)), -entropy, rtol=1e-10
+    )
 
 
 def test_likelihood_of_extreme_logits_is_finite():

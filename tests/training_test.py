@@ -63,7 +63,9 @@ def test_a_run_leaves_what_the_module_says(finished):
 def test_tensorboard_gets_scalars_histograms_and_pictures(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(finished[0] / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    events = EventAccumulator(
+        str(finished[0] / "tensorboard"), size_guidance={"tensors": 0}
+    ).Reload()
     tags = set(events.Tags()["tensors"])
     factors = ("azimuth", "elevation", "light_azimuth")
     assert {
@@ -112,7 +114,11 @@ def test_a_damaged_configuration_is_named(source, tmp_path):
 
 def test_it_learns(tmp_path):
     scenes = SceneConfig(
-        image_size=38, group_size=10, supersample=1, azimuth_range=(-10, 10), elevation_range=(-5, 5)
+        image_size=38,
+        group_size=10,
+        supersample=1,
+        azimuth_range=(-10, 10),
+        elevation_range=(-5, 5),
     )
     source = RenderedSource(scenes, mixed_images=200)
     config = tiny_config(
@@ -178,7 +184,9 @@ class _Poisoned:
 
 
 def test_warming_up_uses_another_ratio_and_resumes_anywhere(source):
-    config = tiny_config(warmup_steps=4, warmup_ratio=(0.0, 1.0, 0.0, 0.0), ratio=(0.0, 0.0, 0.0, 1.0))
+    config = tiny_config(
+        warmup_steps=4, warmup_ratio=(0.0, 1.0, 0.0, 0.0), ratio=(0.0, 0.0, 0.0, 1.0)
+    )
     whole = list(training._mini_batches(config, source, 0).take(8).as_numpy_iterator())
     assert [int(active[0]) for _, active in whole] == [1] * 4 + [3] * 4
     for start in (2, 4, 5):
@@ -248,7 +256,9 @@ assert training.make_strategy("mirrored", 4).num_replicas_in_sync == 2
 
 def test_two_devices_give_one_devices_weights(tmp_path):
     assert run_python(_MIRRORED, tmp_path).wait() == 0
-    one, two = (load_model(str(tmp_path / run / "model.keras")) for run in ("one_device", "mirrored"))
+    one, two = (
+        load_model(str(tmp_path / run / "model.keras")) for run in ("one_device", "mirrored")
+    )
     start = training.make_model(
         tiny_config(), RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
     )
