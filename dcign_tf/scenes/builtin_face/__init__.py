@@ -79,7 +79,7 @@ What one standard deviation more of each trait does (* is one-sided):
     skin_tone           skin lighter by 0.11
     skin_cheeks         cheeks and nose darker by 0.05
     skin_eye_shadow     sockets darker by 0.05
-    skin_freckles       freckles stronger by 0.015
+    skin_freckles       freckles stronger by 0.012
     lip_shade           lips lighter by 0.06
     brow_shade          brows lighter by 0.08
     iris_shade          irises lighter by 0.1

@@ -64,7 +64,7 @@ def paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
     # The scalp has the color of the hair that grows on it, so that gaps in the hair do not show.
     around = np.degrees(np.arctan2(side, z - features.CROWN[2]))
-    scalp = on_skin * smooth_step(y - curve(features.HAIRLINE, around), 0.4, 2.0)
+    scalp = on_skin * smooth_step(y - curve(features.HAIRLINE, around), 0.9, 2.4)
     s, around = mesh.place.T
     turn = np.radians(around)
     strands = np.cos(11 * turn + 0.7) + np.cos(17 * turn + 2.1 + 2 * s) + np.cos(27 * turn + 4.4)
@@ -96,7 +96,7 @@ def paint(mesh: Mesh) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         "skin_tone": 0.11 * tanned + 0.02 * sclera - 0.04 * nostrils,
         "skin_cheeks": -0.05 * (cheeks + nose),
         "skin_eye_shadow": -0.05 * (socket + bags) * (1.0 - brow),
-        "skin_freckles": 0.015 * waves(points, 0.9, 3) * (cheeks + nose),
+        "skin_freckles": 0.012 * waves(points, 0.9, 3) * (cheeks + nose),
         "lip_shade": 0.06 * lips,
         "brow_shade": 0.08 * brow,
         "iris_shade": 0.10 * iris,

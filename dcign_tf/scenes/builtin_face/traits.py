@@ -91,7 +91,7 @@ SHADE_TRAITS = (
     Trait("skin_tone", "skin lighter by 0.11"),
     Trait("skin_cheeks", "cheeks and nose darker by 0.05"),
     Trait("skin_eye_shadow", "sockets darker by 0.05"),
-    Trait("skin_freckles", "freckles stronger by 0.015"),
+    Trait("skin_freckles", "freckles stronger by 0.012"),
     Trait("lip_shade", "lips lighter by 0.06"),
     Trait("brow_shade", "brows lighter by 0.08"),
     Trait("iris_shade", "irises lighter by 0.1"),
@@ -209,7 +209,7 @@ def _face(head: Mesh) -> dict[str, _Change]:
     ridge = bell(y, 2.1 + 0.1 * np.minimum(side, 3.5), 0.75) * smooth_step(side, 6.0, 3.5) * front
     move("brow_ridge", up=-0.03 * ridge, forth=0.18 * ridge)
     above = y - curve(BROW, side)
-    brow = smooth_step(np.abs(above), 1.35, 0.4) * front * on_skin
+    brow = smooth_step(np.abs(above), 1.8, 0.3) * front * on_skin
     brow *= smooth_step(side, 6.6, 5.4) * smooth_step(side, 0.1, 0.9)
     move("brow_height", up=0.15 * brow, forth=-0.05 * brow)
     move("brow_thickness", up=0.25 * brow * above * bell(above, 0.0, 0.5))
@@ -343,20 +343,37 @@ def _hair(head: Mesh) -> dict[str, _Change]:
     off = hair * smooth_step(s, 0.3, 0.85) * smooth_step(around, 72.0, 96.0)
     aside = off * smooth_step(around, 178.0, 120.0) * (1.0 - 0.6 * smooth_step(s, 0.75, 1.0))
     back = off * smooth_step(around, 110.0, 160.0)
+    # It presses the ears to the head, so that it hides them.
+    pressed = -0.27 * (head.part == EARS) * np.maximum(np.abs(x) - features.EAR[0], 0.0)
     changes["hair_length"] = _Change(
-        np.stack([1.1 * aside * np.sign(x), -3.5 * longer, -0.35 * back], axis=1)
+        np.stack([(1.1 * aside + pressed) * np.sign(x), -3.5 * longer, -0.35 * back], axis=1)
     )
 
-    # The hairline moves by turning hair about the axis through the ears, which keeps it on the skull.
-    turn = np.stack([0 * x, -(z - features.CROWN[2]), y - features.CROWN[1]], axis=1) / 8.0
+    # The hairline slides over the skull, up and back or down and forth.
+    slide = np.zeros_like(points)
+    movable = np.flatnonzero(hair * smooth_step(s, 0.45, 1.0) * smooth_step(around, 80.0, 75.0))
+    slide[movable] = _slide(outward[movable])
     rim = hair * smooth_step(s, 0.45, 1.0)
+    front = smooth_step(around, 58.0, 25.0)
     changes["hairline_height"] = _Change(
-        (-0.6 * rim * smooth_step(around, 62.0, 35.0))[:, None] * turn
+        (0.6 * rim * smooth_step(around, 62.0, 35.0))[:, None] * slide
     )
-    changes["hairline_temples"] = _Change((-0.5 * rim * bell(around, 42.0, 13.0))[:, None] * turn)
-    fringe = rim * smooth_step(around, 58.0, 25.0) * (0.65 - 0.35 * np.clip(x / 3.0, -1.0, 1.0))
-    lifted = hair * smooth_step(s, 0.5, 0.9) * smooth_step(around, 58.0, 25.0)
+    changes["hairline_temples"] = _Change((0.5 * rim * bell(around, 42.0, 13.0))[:, None] * slide)
+    aslant = 0.65 - 0.35 * np.clip(x / 3.0, -1.0, 1.0)
+    lifted = 0.08 * front * hair * smooth_step(s, 0.5, 0.9)
     changes["hair_fringe"] = _Change(
-        (1.2 * fringe)[:, None] * turn + (0.12 * lifted)[:, None] * outward
+        (-1.2 * rim * front * aslant)[:, None] * slide + lifted[:, None] * outward
     )
     return changes
+
+
+def _slide(outward: np.ndarray) -> np.ndarray:
+    """Where the scalp goes as directions from the skull's middle turn back by one centimetre; [N, 3]."""
+    middle = np.broadcast_to(features.CROWN, outward.shape)
+    angle = 0.1
+    places = []
+    for a in (angle, -angle):
+        # About the axis through the ears.
+        back = np.array([[1, 0, 0], [0, np.cos(a), np.sin(a)], [0, -np.sin(a), np.cos(a)]])
+        places.append(sculpture.cast(middle + 14.0 * (outward @ back.T), middle))
+    return (places[0] - places[1]) / (2 * angle) / 8.0
