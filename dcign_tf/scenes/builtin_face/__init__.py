@@ -41,7 +41,7 @@ What one standard deviation more of each trait does (* is one-sided):
     eye_bags            bags below the eyes 0.8 mm thicker
     cheekbones          cheekbones 2.5 mm more prominent
     cheek_fullness      cheeks 4 mm fuller
-    nasolabial_fold     furrows from nose to mouth 1 mm deeper
+    nasolabial_fold     furrows from nose to mouth 0.8 mm deeper
     nose_length         nose 3 mm longer
     nose_bridge_height  bridge of the nose 2.2 mm higher
     nose_bridge_width   bridge of the nose 12 % wider

@@ -100,7 +100,7 @@ def hair_profile(s: np.ndarray) -> np.ndarray:
 
 def half_hair() -> Patch:
     """The right half of the hair: a shell over the scalp whose edge dives into the skin at the hairline."""
-    columns = np.linspace(0.0, 1.0, 61)
+    columns = np.linspace(0.0, 1.0, 55)
     around = np.interp(columns, (0.0, 0.3, 0.78, 1.0), (0.0, 48.0, 135.0, 180.0))
     turn = np.radians(around)
     hairline = curve(HAIRLINE, around) + 0.06 * np.cos(19 * turn) + 0.05 * np.cos(43 * turn)

@@ -1,8 +1,8 @@
 """The skin: a stack of rings around the head, cast onto the sculpture.
 
 The rings follow what is on them (brows, lids, nose, the lips' borders and the line between them), so that edges
-of shape and of shade lie on edges of the mesh. Each ring has its own number of vertices, as many as the detail
-along it needs; two neighbors are joined like the teeth of a zip.
+of shape and of shade lie on edges of the mesh. Rings have as many vertices as the detail along them needs; two
+neighbors are joined like the teeth of a zip.
 """
 
 import dataclasses
@@ -49,17 +49,14 @@ _NECK_END = -27.0  # below any picture
 
 _CORNERS = (13.3, 42.0)  # angles of the corners of the eye
 
-# How far apart vertices are along a ring in centimetres, by the angle from the front in degrees.
+# How far apart vertices are along a ring in centimetres, by the angle from the front in degrees. From the brows to
+# the mouth all rings are alike: where vertices do not lie in line, curved surfaces have ruffles.
 _TOP_STEPS: _Curve = ((0, 0.8), (64, 0.8))
-_BROW_STEPS: _Curve = ((0, 0.3), (8, 0.2), (48, 0.2), (64, 0.5))
-_EYE_STEPS: _Curve = ((0, 0.22), (11, 0.15), (14, 0.11), (42, 0.12), (48, 0.2), (64, 0.5))
-_NOSE_STEPS: _Curve = ((0, 0.14), (14, 0.14), (20, 0.2), (30, 0.32), (64, 0.5))
-_LIP_STEPS: _Curve = ((0, 0.13), (20, 0.14), (26, 0.22), (40, 0.4), (64, 0.5))
+_FACE_STEPS: _Curve = ((0, 0.17), (11, 0.15), (14, 0.125), (42, 0.13), (48, 0.22), (64, 0.5))
 _CHIN_STEPS: _Curve = ((0, 0.35), (40, 0.35), (64, 0.5))
 _NECK_STEPS: _Curve = ((0, 0.8), (64, 0.8))
 
-# From here to the back all rings have the same angles: so far apart, vertices that did not lie in line with those
-# of the next ring would make ruffles.
+# From here to the back, where vertices are furthest apart, all rings have the same angles.
 _SIDE = 64.0
 _BEHIND = (71, 78, 85, 92, 99, 106, 113, 120, 128, 136, 145, 154, 163, 172, 180)
 
@@ -82,17 +79,17 @@ class _Ring:
 def half() -> Patch:
     """The right half of the skin. A vertex's place is its angle from the front in degrees and its ring's number."""
     above = _vault()
-    above += _band(_FOREHEAD, _BROW, 8, _TOP_STEPS, _BROW_STEPS)
-    above += _band(_BROW, _CREASE, 14, _BROW_STEPS, _EYE_STEPS)
-    above += _band(_CREASE, UPPER_LID, 8, _EYE_STEPS, _EYE_STEPS)
+    above += _band(_FOREHEAD, _BROW, 8, _TOP_STEPS, _FACE_STEPS)
+    above += _band(_BROW, _CREASE, 14, _FACE_STEPS, _FACE_STEPS)
+    above += _band(_CREASE, UPPER_LID, 8, _FACE_STEPS, _FACE_STEPS)
     eye = _eye()
-    below = _band(LOWER_LID, _ORBIT, 9, _EYE_STEPS, _EYE_STEPS)[1:]
-    below += _band(_ORBIT, _NOSE_MIDDLE, 6, _EYE_STEPS, _NOSE_STEPS)
-    below += _band(_NOSE_MIDDLE, _NOSE_BASE, 18, _NOSE_STEPS, _NOSE_STEPS)
-    below += _band(_NOSE_BASE, UPPER_LIP, 8, _NOSE_STEPS, _LIP_STEPS)
-    below += _band(UPPER_LIP, MOUTH, 8, _LIP_STEPS, _LIP_STEPS)
-    below += _band(MOUTH, LOWER_LIP, 9, _LIP_STEPS, _LIP_STEPS)
-    below += _band(LOWER_LIP, _BELOW_LIP, 5, _LIP_STEPS, _CHIN_STEPS)
+    below = _band(LOWER_LID, _ORBIT, 9, _FACE_STEPS, _FACE_STEPS)[1:]
+    below += _band(_ORBIT, _NOSE_MIDDLE, 6, _FACE_STEPS, _FACE_STEPS)
+    below += _band(_NOSE_MIDDLE, _NOSE_BASE, 18, _FACE_STEPS, _FACE_STEPS)
+    below += _band(_NOSE_BASE, UPPER_LIP, 8, _FACE_STEPS, _FACE_STEPS)
+    below += _band(UPPER_LIP, MOUTH, 8, _FACE_STEPS, _FACE_STEPS)
+    below += _band(MOUTH, LOWER_LIP, 9, _FACE_STEPS, _FACE_STEPS)
+    below += _band(LOWER_LIP, _BELOW_LIP, 5, _FACE_STEPS, _CHIN_STEPS)
     below += _band(_BELOW_LIP, _CHIN, 10, _CHIN_STEPS, _CHIN_STEPS)
     below += _neck()
     rings = above + eye + below
@@ -139,11 +136,17 @@ def _angles(steps: _Curve, radius: float) -> np.ndarray:
     density = np.radians(fine[1]) * radius / interpolate(steps, fine)
     total = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     count = max(4, round(total[-1]))
-    return np.concatenate([np.interp(np.linspace(0.0, total[-1], count + 1), total, fine), _BEHIND])
+    front = np.interp(np.linspace(0.0, total[-1], count + 1), total, fine)
+    if steps == _FACE_STEPS:
+        for corner in _CORNERS:
+            front[np.argmin(np.abs(front - corner))] = corner
+    return np.concatenate([front, _BEHIND])
 
 
 def _between(first: _Curve, second: _Curve, share: float) -> _Curve:
     """The straight mixture of two tables of steps."""
+    if first == second:
+        return first
     places = np.unique([place for place, _ in first + second])
     mixed = (1.0 - share) * interpolate(first, places) + share * interpolate(second, places)
     return tuple(zip(places, mixed, strict=True))
@@ -193,9 +196,7 @@ def _band(
 
 def _eye() -> list[_Ring]:
     """The edges of the lids, with two rings between them."""
-    angles = _angles(_EYE_STEPS, 7.5)
-    for corner in _CORNERS:
-        angles[np.argmin(np.abs(angles - corner))] = corner
+    angles = _angles(_FACE_STEPS, 7.5)
     up, low = curve(UPPER_LID, angles), curve(LOWER_LID, angles)
     return [_level(angles, up + share * (low - up)) for share in (0.0, 0.25, 0.75, 1.0)]
 

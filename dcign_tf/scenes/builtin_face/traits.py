@@ -50,7 +50,7 @@ SHAPE_TRAITS = (
     Trait("eye_bags", "bags below the eyes 0.8 mm thicker"),
     Trait("cheekbones", "cheekbones 2.5 mm more prominent"),
     Trait("cheek_fullness", "cheeks 4 mm fuller"),
-    Trait("nasolabial_fold", "furrows from nose to mouth 1 mm deeper"),
+    Trait("nasolabial_fold", "furrows from nose to mouth 0.8 mm deeper"),
     Trait("nose_length", "nose 3 mm longer"),
     Trait("nose_bridge_height", "bridge of the nose 2.2 mm higher"),
     Trait("nose_bridge_width", "bridge of the nose 12 % wider"),
@@ -247,7 +247,7 @@ def _face(head: Mesh) -> dict[str, _Change]:
     along = smooth_step(y, -7.4, -6.4) * smooth_step(y, -3.2, -4.2) * front
     move(
         "nasolabial_fold",
-        forth=along * (0.04 * bell(furrow, 0.55, 0.35) - 0.08 * bell(furrow, 0.0, 0.25)),
+        forth=along * (0.03 * bell(furrow, 0.55, 0.35) - 0.06 * bell(furrow, 0.0, 0.25)),
     )
 
     # The nose, from its root between the eyes to its base.
