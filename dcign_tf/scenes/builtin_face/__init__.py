@@ -99,7 +99,7 @@ import numpy as np
 from dcign_tf.scenes.builtin_face.traits import SHADE_TRAITS, SHAPE_TRAITS, Head, mode
 from dcign_tf.scenes.morphable import MorphableModel
 
-# Framing: from chin to hairline the face fills about 87 % of the picture's height; of the profile all is in it.
+# Framing: from chin to hairline the face fills about 86 % of the picture's height; of the profile all is in it.
 _CENTER = (0.0, -2.0, 1.0)
 _RADIUS = 11.9
 
