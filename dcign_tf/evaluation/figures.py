@@ -44,9 +44,12 @@ def sweep(measured: Measured, factor: str, faces: int = 5, angles: int = 9) -> b
         repeated = np.repeat(code[np.newaxis], angles, axis=0)
         codes = np.concatenate([code[np.newaxis], network.edit(repeated, factor, values)])
         rows.append([image / 255.0, *network.decode(codes)])
-    labels = ["image", "reconstruction", *(f"{value:.0f}°" for value in values)]
-    notes = [f"{measured.mixed.degrees[factor][row]:.0f}°" for row in chosen]
-    return _mosaic(rows, labels, f"{_title(factor)}, set to", gap_after=2, notes=notes)
+    sections = [
+        ("", ["image", "reconstruction"]),
+        (f"{_title(factor)}, set to", [_degrees(value) for value in values]),
+    ]
+    notes = [_degrees(measured.mixed.degrees[factor][row]) for row in chosen]
+    return _mosaic(rows, sections, notes=notes)
 
 
 def reconstructions(measured: Measured, faces: int = 10) -> bytes:
@@ -59,7 +62,7 @@ def reconstructions(measured: Measured, faces: int = 10) -> bytes:
     chosen = np.arange(min(faces, len(measured.codes)))
     decoded = measured.network.decode(measured.codes[chosen])
     rows = [list(measured.mixed.images[chosen] / 255.0), list(decoded)]
-    return _mosaic(rows, [], "", row_labels=["image", "network"])
+    return _mosaic(rows, [("", [""] * len(chosen))], row_labels=["image", "network"])
 
 
 def rerenderings(measured: Measured, pairs: int = 4) -> bytes:
@@ -73,14 +76,14 @@ def rerenderings(measured: Measured, pairs: int = 4) -> bytes:
         A PNG: above the image the network was given, in the middle its re-rendering, below the truth.
     """
     rows: list[list[np.ndarray]] = [[], [], []]
-    labels = []
+    sections = []
     for factor, drawn in measured.pairs.items():
         codes = measured.network.edit(drawn.source_codes[:pairs], factor, drawn.degrees[:pairs])
         rows[0] += list(drawn.sources[:pairs] / 255.0)
         rows[1] += list(measured.network.decode(codes))
         rows[2] += list(drawn.targets[:pairs] / 255.0)
-        labels += [f"{_title(factor)}\nto {degrees:.0f}°" for degrees in drawn.degrees[:pairs]]
-    return _mosaic(rows, labels, "", row_labels=["image", "re-rendered", "truth"])
+        sections.append((_title(factor), [f"to {_degrees(d)}" for d in drawn.degrees[:pairs]]))
+    return _mosaic(rows, sections, row_labels=["image", "re-rendered", "truth"])
 
 
 def inference(measured: Measured) -> bytes:
@@ -145,9 +148,7 @@ def _varied_rows(measured: Measured, count: int) -> np.ndarray:
 
 def _mosaic(
     rows: list[list[np.ndarray]],
-    labels: list[str],
-    title: str,
-    gap_after: int = 0,
+    sections: list[tuple[str, list[str]]],
     row_labels: list[str] | None = None,
     notes: list[str] | None = None,
 ) -> bytes:
@@ -155,48 +156,48 @@ def _mosaic(
 
     Args:
         rows: the pictures.
-        labels: of the columns; none for an empty list.
-        title: above the labels, over the columns behind the gap.
-        gap_after: how many columns stand before a wider gap; 0 for no such gap.
+        sections: for sections of columns, with gaps between them, a title and the labels of its columns.
         row_labels: left of the rows.
         notes: in the corner of the first picture of each row.
     """
-    columns = len(rows[0])
-    left, right, gap = (110 if row_labels else 14), 14, (18 if gap_after else 0)
-    space = 4
-    cell = (WIDTH - left - right - gap) / columns
-    lines = max([label.count("\n") + 1 for label in labels], default=0)
-    top = 14 + 20 * lines + (28 if title else 0)
-    height = round(top + cell * len(rows) + 14)
+    labels = [label for _, section in sections for label in section]
+    # How many gaps stand before each column.
+    gaps = [number for number, (_, section) in enumerate(sections) for _ in section]
+    left, right, gap, space = (110 if row_labels else 14), 14, 18, 4
+    cell = (WIDTH - left - right - gap * gaps[-1]) / len(labels)
+    titles = 30 if any(title for title, _ in sections) else 0
+    top = 12 + titles + (22 if any(labels) else 0)
+    height = round(top + cell * len(rows) + 12)
     figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
 
     def text(x: float, y: float, words: str, **style: Any) -> None:
         figure.text(x / WIDTH, 1 - y / height, words, **{"color": _INK, "fontsize": 11, **style})
 
-    def start(column: int) -> float:
-        return left + column * cell + (gap if gap_after and column >= gap_after else 0)
-
+    starts = [left + column * cell + gap * gaps[column] for column in range(len(labels))]
     for row, pictures in enumerate(rows):
-        for column, picture in enumerate(pictures):
-            x, y = start(column) + space / 2, top + row * cell + space / 2
-            side = cell - space
-            axes = figure.add_axes(
-                (x / WIDTH, 1 - (y + side) / height, side / WIDTH, side / height)
-            )
+        for x, picture in zip(starts, pictures, strict=True):
+            y, side = top + row * cell + space / 2, cell - space
+            place = ((x + space / 2) / WIDTH, 1 - (y + side) / height, side / WIDTH, side / height)
+            axes = figure.add_axes(place)
             axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="bicubic")
             axes.set_axis_off()
-    for column, label in enumerate(labels):
-        middle = start(column) + cell / 2
-        text(middle, top - 5, label, ha="center", va="bottom")
-    if title:
-        middle = (start(gap_after) + start(columns - 1) + cell) / 2
-        text(middle, 16, title, ha="center", va="top", fontsize=12, fontweight="bold")
+    for x, label in zip(starts, labels, strict=True):
+        text(x + cell / 2, top - 5, label, ha="center", va="bottom")
+    for number, (title, _) in enumerate(sections):
+        inside = [x for x, before in zip(starts, gaps, strict=True) if before == number]
+        middle = (inside[0] + inside[-1] + cell) / 2
+        text(middle, 12, title, ha="center", va="top", fontsize=12.5, fontweight="bold")
     for row, label in enumerate(row_labels or []):
         text(left - 10, top + (row + 0.5) * cell, label, ha="right", va="center")
     for row, note in enumerate(notes or []):
-        y = top + row * cell + cell - 8
-        text(left + 8, y, note, ha="left", va="bottom", color="white", fontsize=9)
+        bottom = top + (row + 1) * cell - 8
+        text(left + 8, bottom, note, ha="left", va="bottom", color="white", fontsize=9)
     return _png(figure)
+
+
+def _degrees(value: float) -> str:
+    """Whole degrees, without a minus before 0."""
+    return f"{round(float(value))}°".replace("-", "−")
 
 
 def _png(figure: Figure) -> bytes:

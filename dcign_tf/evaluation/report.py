@@ -136,7 +136,7 @@ def report(
 
 def number(value: float | None, digits: int = 5, unit: str = "") -> str:
     """A number with some digits behind the point; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}{unit}".replace("-", "−")
+    return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
 def _factors(blocks: Mapping[str, Mapping[str, Any]]) -> str:
