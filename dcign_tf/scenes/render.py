@@ -10,15 +10,24 @@ below, so that a head that faces the camera looks up. The light stays with the c
 Shading is computed at the vertices from smooth normals (ambient + diffuse + Blinn-Phong specular) and
 interpolated over triangles, which on meshes whose triangles are about a pixel wide is the same as doing so for
 each pixel. Same parameters give the same bytes, on any number of threads or processes.
+
+How one image is drawn (`_draw`): vertices are placed in a picture of `supersample` samples per pixel along each
+axis, in whole steps of 1/256 sample, so that which samples a triangle covers is decided in exact integers and
+nothing shows through between two triangles. What a sample shows is one integer too, with its depth in the upper
+bits and its shade in the lower ones: the nearest surface is the largest integer, whatever the order of drawing.
+Front faces are drawn first; most back faces then lie behind whole squares of them and need not be drawn.
 """
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from dcign_tf.scenes.morphable import MorphableModel
+
+_MESHES = 40  # built at a time: each is some hundred kilobytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,31 +150,26 @@ def render(
     is_new[1:] = (identities[1:] != identities[:-1]).any(axis=1)
     which = np.cumsum(is_new) - 1
     unique = identities[is_new]
-    # A bounded number of meshes at a time: each is some hundred kilobytes.
-    for first in range(0, len(unique), 20):
-        vertices = model.vertices(unique[first : first + 20])
-        albedo = model.albedo(unique[first : first + 20])
+    canvas = _Canvas.allocate(model, image_size * supersample)
+    surface = _surface(shading)
+    for first in range(0, len(unique), _MESHES):
+        vertices = model.vertices(unique[first : first + _MESHES])
+        albedo = model.albedo(unique[first : first + _MESHES])
         previous, normals = -1, np.empty((0, 3), np.float32)
-        for row in np.flatnonzero((which >= first) & (which < first + 20)):
+        for row in np.flatnonzero((which >= first) & (which < first + _MESHES)):
             mesh = which[row] - first
             if mesh != previous:
                 normals = smooth_normals(vertices[mesh], model.triangles)
                 previous = mesh
+            view = _view(model, camera, angles[row], shading.light_elevation, canvas)
             _draw(
                 vertices[mesh],
                 normals,
                 albedo[mesh],
                 model.triangles,
-                np.ascontiguousarray(rotation(angles[row, 0], angles[row, 1])),
-                model.center.astype(np.float64),
-                float(model.radius),
-                light_direction(angles[row, 2], shading.light_elevation),
-                math.tan(math.radians(camera.field_of_view) / 2),
-                camera.zoom,
-                np.array(
-                    [shading.ambient, shading.diffuse, shading.specular, shading.shininess]
-                ),
-                shading.background,
+                view,
+                surface,
+                canvas,
                 supersample,
                 images[row, :, :, 0],
             )
@@ -205,120 +209,354 @@ def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return normals
 
 
+# What a sample shows is one integer: its depth above, its shade in the lower bits.
+_SHADE_BITS = 12
+_SHADE_MASK = (1 << _SHADE_BITS) - 1
+_BRIGHTEST = np.float32(_SHADE_MASK)
+_NEAREST = np.float32((1 << (31 - _SHADE_BITS)) - 1)
+_FARTHER_THAN_ALL = -(1 << 31)
+
+_STEPS = 256  # places in the picture are whole numbers of 1 / _STEPS of a sample
+_STEP_BITS = 8
+# Places are kept within so many steps of the picture's corner: products of two fit 64 bits.
+_GUARD = np.float32(1 << 26)
+
+_BLOCK = 4  # triangles are drawn in squares of so many samples
+_COLUMNS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) % _BLOCK
+_ROWS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) // _BLOCK
+_TILE_BITS = 3  # back faces are compared with squares of 1 << _TILE_BITS samples
+
+
+class _View(NamedTuple):
+    """Camera, pose and light of one image, in the model's frame; all float32."""
+
+    turn: np.ndarray  # [3, 3], the model's axes to the camera's
+    center: np.ndarray  # [3]
+    distance: np.float32  # from the camera to the center
+    scale: np.float32  # steps in the picture for one unit of length at depth 1
+    light: np.ndarray  # [3], to the light
+    half: np.ndarray  # [3], half way between light and viewer
+
+
+class _Surface(NamedTuple):
+    """What `Shading` says, as the compiled code wants it."""
+
+    ambient: np.float32
+    diffuse: np.float32
+    gleams: np.ndarray  # float32, the highlight for equally spaced cosines from 0 to 1
+    background: int  # a shade
+    ceiling: np.float32  # the grey value of the shade _BRIGHTEST
+
+
+class _Canvas(NamedTuple):
+    """Memory that drawing an image needs, kept from image to image."""
+
+    x: np.ndarray  # int32 [V], place in the picture in steps, from the left
+    y: np.ndarray  # int32 [V], from the top
+    depth: np.ndarray  # float32 [V], larger is nearer, up to _NEAREST; 0 behind the camera
+    outside: np.ndarray  # float32 [V], shade seen from the outer side, up to _BRIGHTEST
+    inside: np.ndarray  # float32 [V], shade seen from the inner side
+    fronts: np.ndarray  # int32 [T], the triangles to draw that show their outer side
+    backs: np.ndarray  # int32 [T], and their inner side
+    samples: (
+        np.ndarray
+    )  # int32 [fine + _BLOCK, fine + _BLOCK]; blocks may stick out at the right and below
+    tiles: np.ndarray  # int32, the farthest depth in each square of samples
+
+    @classmethod
+    def allocate(cls, model: MorphableModel, fine: int) -> "_Canvas":
+        vertices, triangles = len(model.mean_shape), len(model.triangles)
+        tiles = (fine >> _TILE_BITS) + 1
+        return cls(
+            x=np.empty(vertices, np.int32),
+            y=np.empty(vertices, np.int32),
+            depth=np.empty(vertices, np.float32),
+            outside=np.empty(vertices, np.float32),
+            inside=np.empty(vertices, np.float32),
+            fronts=np.empty(triangles, np.int32),
+            backs=np.empty(triangles, np.int32),
+            samples=np.empty((fine + _BLOCK, fine + _BLOCK), np.int32),
+            tiles=np.empty((tiles, tiles), np.int32),
+        )
+
+
+def _view(
+    model: MorphableModel,
+    camera: Camera,
+    angles: np.ndarray,
+    light_elevation: float,
+    canvas: _Canvas,
+) -> _View:
+    azimuth, elevation, light_azimuth = angles
+    turn = rotation(azimuth, elevation)
+    light = light_direction(light_azimuth, light_elevation)
+    half = light + np.array([0, 0, 1])  # The viewer is far away compared with the head.
+    length = np.linalg.norm(half)
+    if length > 1e-6:
+        half /= length
+    half_view = math.tan(math.radians(camera.field_of_view) / 2)
+    fine = len(canvas.samples) - _BLOCK
+    return _View(
+        turn.astype(np.float32),
+        model.center,
+        np.float32(model.radius / half_view),
+        np.float32(_STEPS * camera.zoom * 0.5 * fine / half_view),
+        (light @ turn).astype(np.float32),
+        (half @ turn).astype(np.float32),
+    )
+
+
+def _surface(shading: Shading) -> _Surface:
+    cosines = np.linspace(0, 1, 4097)
+    gleams = shading.specular * cosines**shading.shininess
+    ceiling = max(shading.ambient + shading.diffuse + shading.specular, shading.background, 1e-3)
+    return _Surface(
+        np.float32(shading.ambient),
+        np.float32(shading.diffuse),
+        np.append(gleams, gleams[-1]).astype(np.float32),
+        round(shading.background / ceiling * _SHADE_MASK),
+        np.float32(ceiling),
+    )
+
+
 @numba.njit(cache=True, nogil=True)
 def _draw(
-    vertices,  # float32 [V, 3]
-    normals,  # float32 [V, 3]
-    albedo,  # float32 [V]
-    triangles,  # int32 [T, 3]
-    turn,  # float64 [3, 3]
-    center,  # float64 [3]
-    radius,
-    light,  # float64 [3]
-    half_view,  # tangent of half the angle of view
-    zoom,
-    strengths,  # ambient, diffuse, specular, shininess
-    background,
-    supersample,
-    image,  # uint8 [S, S], written
-):
-    size = image.shape[0]
-    fine = size * supersample
-    count = len(vertices)
-    distance = radius / half_view
-    scale = zoom * 0.5 * fine / half_view
-    near = 0.01 * distance
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    albedo: np.ndarray,
+    triangles: np.ndarray,
+    view: _View,
+    surface: _Surface,
+    canvas: _Canvas,
+    supersample: int,
+    image: np.ndarray,
+) -> None:
+    """Draws one mesh into `image`, uint8 [S, S]."""
+    _place(vertices, view, canvas)
+    _shade(normals, albedo, view, surface, canvas)
+    fronts, backs = _choose(triangles, canvas)
+    canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
+    _fill(triangles, canvas.fronts[:fronts], canvas.outside, False, canvas)
+    _measure_tiles(canvas)
+    _fill(triangles, canvas.backs[:backs], canvas.inside, True, canvas)
+    _average(canvas.samples, surface.ceiling, supersample, image)
 
-    # Half-way vector between the light and the viewer, who is far away compared with the head.
-    half_x, half_y, half_z = light[0], light[1], light[2] + 1.0
-    length = math.sqrt(half_x * half_x + half_y * half_y + half_z * half_z)
-    if length > 0:
-        half_x, half_y, half_z = half_x / length, half_y / length, half_z / length
-    ambient, diffuse, specular, shininess = strengths[0], strengths[1], strengths[2], strengths[3]
 
-    # Per vertex: place in the fine picture, nearness (one over depth), shade of either side.
-    place = np.empty((count, 3), np.float32)
-    shade = np.empty((count, 2), np.float32)
-    for i in range(count):
-        x = vertices[i, 0] - center[0]
-        y = vertices[i, 1] - center[1]
-        z = vertices[i, 2] - center[2]
-        depth = distance - (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z)
-        if depth < near:
-            place[i, 2] = -1.0
-            continue
-        nearness = 1.0 / depth
-        place[i, 0] = 0.5 * fine + scale * nearness * (
-            turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
-        )
-        place[i, 1] = 0.5 * fine - scale * nearness * (
-            turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
-        )
-        place[i, 2] = nearness
+@numba.njit(cache=True, nogil=True)
+def _place(vertices: np.ndarray, view: _View, canvas: _Canvas) -> None:
+    """Projects the vertices: `canvas.x`, `y` and `depth`."""
+    x, y, depth = canvas.x, canvas.y, canvas.depth
+    turn, center, distance, scale = view.turn, view.center, view.distance, view.scale
+    near = np.float32(0.01) * distance
+    middle = np.float32((len(canvas.samples) - _BLOCK) * (_STEPS // 2)) + np.float32(0.5)
+    for i in range(len(vertices)):
+        u, v, w = vertices[i, 0] - center[0], vertices[i, 1] - center[1], vertices[i, 2] - center[2]
+        away = distance - (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2] * w)
+        nearness = np.float32(1) / max(away, near)
+        right = middle + scale * nearness * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2] * w)
+        down = middle - scale * nearness * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2] * w)
+        x[i] = np.int32(np.floor(min(max(right, -_GUARD), _GUARD)))
+        y[i] = np.int32(np.floor(min(max(down, -_GUARD), _GUARD)))
+        depth[i] = nearness if away >= near else np.float32(0)
+    # The maximum of floats that are not negative is that of their bits, which compilers are better at.
+    bits = depth.view(np.int32)
+    largest = np.int32(0)
+    for i in range(len(bits)):
+        largest = max(largest, bits[i])
+    for i in range(len(depth)):
+        if bits[i] == largest and largest > 0:
+            full = _NEAREST / depth[i]
+            for j in range(len(depth)):
+                depth[j] = min(depth[j] * full, _NEAREST)
+            break
+
+
+@numba.njit(cache=True, nogil=True)
+def _shade(
+    normals: np.ndarray, albedo: np.ndarray, view: _View, surface: _Surface, canvas: _Canvas
+) -> None:
+    """Lights the vertices from either side: `canvas.outside` and `inside`."""
+    outside, inside = canvas.outside, canvas.inside
+    light, half, gleams = view.light, view.half, surface.gleams
+    ambient, diffuse = surface.ambient, surface.diffuse
+    full = _BRIGHTEST / surface.ceiling
+    zero, one = np.float32(0), np.float32(1)
+    last = np.float32(len(gleams) - 2)
+    for i in range(len(normals)):
         u, v, w = normals[i, 0], normals[i, 1], normals[i, 2]
-        nx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2] * w
-        ny = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2] * w
-        nz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2] * w
-        lit = nx * light[0] + ny * light[1] + nz * light[2]
-        glance = nx * half_x + ny * half_y + nz * half_z
-        gleam = 0.0
-        if specular > 0 and abs(glance) > 0.5:
-            gleam = specular * math.exp(shininess * math.log(abs(glance)))
-        front = albedo[i] * (ambient + diffuse * max(0.0, lit))
-        back = albedo[i] * (ambient + diffuse * max(0.0, -lit))
-        shade[i, 0] = front + (gleam if glance > 0 and lit > 0 else 0.0)
-        shade[i, 1] = back + (gleam if glance < 0 and lit < 0 else 0.0)
+        lit = u * light[0] + v * light[1] + w * light[2]
+        glance = u * half[0] + v * half[1] + w * half[2]
+        at = min(abs(glance), one) * last
+        index = np.uint32(
+            min(max(np.int32(at), 0), len(gleams) - 2)
+        )  # Whatever meshes hold: not beyond.
+        gleam = gleams[index] + (at - np.float32(index)) * (gleams[index + 1] - gleams[index])
+        gleam = gleam if glance * lit > zero else zero
+        outer = albedo[i] * (ambient + diffuse * max(zero, lit)) + (gleam if lit > zero else zero)
+        inner = albedo[i] * (ambient + diffuse * max(zero, -lit)) + (gleam if lit < zero else zero)
+        outside[i] = min(full * outer, _BRIGHTEST)
+        inside[i] = min(full * inner, _BRIGHTEST)
 
-    buffer = np.zeros((fine, fine), np.float32)  # nearness of what is seen; 0 where nothing is
-    color = np.full((fine, fine), np.float32(background), np.float32)
+
+@numba.njit(cache=True, nogil=True)
+def _choose(triangles: np.ndarray, canvas: _Canvas) -> tuple[int, int]:
+    """Lists the triangles whose box holds a sample, by side: `canvas.fronts`, `backs`; returns how many."""
+    x, y, depth, fronts, backs = canvas.x, canvas.y, canvas.depth, canvas.fronts, canvas.backs
+    end = _STEPS * (len(canvas.samples) - _BLOCK)
+    n_fronts, n_backs = 0, 0
     for t in range(len(triangles)):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        near_a, near_b, near_c = place[a, 2], place[b, 2], place[c, 2]
-        if near_a < 0 or near_b < 0 or near_c < 0:
-            continue
-        ax, ay = place[a, 0], place[a, 1]
-        bx, by = place[b, 0], place[b, 1]
-        cx, cy = place[c, 0], place[c, 1]
-        # Samples lie at half-integer places.
-        left = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
-        right = min(fine - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
-        top = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
-        bottom = min(fine - 1, int(math.floor(max(ay, by, cy) - 0.5)))
-        if left > right or top > bottom:
-            continue
-        area = np.float64(bx - ax) * np.float64(cy - ay) - np.float64(by - ay) * np.float64(cx - ax)
-        if area == 0:
-            continue
-        # The picture's y points down, so a front face (counter-clockwise) has a negative area.
-        side = 0 if area < 0 else 1
-        shade_a, shade_b, shade_c = shade[a, side], shade[b, side], shade[c, side]
-        inverse = 1.0 / area
-        step_b = (cy - ay) * inverse
-        step_c = -(by - ay) * inverse
-        for row in range(top, bottom + 1):
-            dy = row + 0.5 - ay
-            start_b = -(cx - ax) * dy * inverse
-            start_c = (bx - ax) * dy * inverse
-            for column in range(left, right + 1):
-                dx = column + 0.5 - ax
-                weight_b = start_b + dx * step_b
-                weight_c = start_c + dx * step_c
-                weight_a = 1.0 - weight_b - weight_c
-                # A hair of tolerance, so that no sample falls between two triangles.
-                if weight_a >= -1e-6 and weight_b >= -1e-6 and weight_c >= -1e-6:
-                    nearness = weight_a * near_a + weight_b * near_b + weight_c * near_c
-                    if nearness > buffer[row, column]:
-                        buffer[row, column] = nearness
-                        color[row, column] = (
-                            weight_a * shade_a + weight_b * shade_b + weight_c * shade_c
-                        )
+        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
+        left, right = _span(x[a], x[b], x[c], end)
+        top, bottom = _span(y[a], y[b], y[c], end)
+        area = _area(x, y, a, b, c)
+        shown = (left <= right) & (top <= bottom) & (min(depth[a], depth[b], depth[c]) > 0)
+        # Written anyway, counted if wanted: cheaper than a branch that nobody can predict.
+        fronts[n_fronts] = t
+        n_fronts += shown & (area > 0)
+        backs[n_backs] = t
+        n_backs += shown & (area < 0)
+    return n_fronts, n_backs
 
-    share = 255.0 / (supersample * supersample)
+
+@numba.njit(cache=True, nogil=True)
+def _span(a: int, b: int, c: int, end: int) -> tuple[int, int]:
+    """The first and the last sample between three places, within the picture; samples lie at half-integers."""
+    first = (max(min(a, b, c), 0) + (_STEPS // 2 - 1)) >> _STEP_BITS
+    last = (min(max(a, b, c), end) - _STEPS // 2) >> _STEP_BITS
+    return first, last
+
+
+@numba.njit(cache=True, nogil=True)
+def _area(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> int:
+    """Twice the area of a triangle in squared steps, positive for front faces (y points down)."""
+    ax, ay = np.int64(x[a]), np.int64(y[a])
+    return (x[c] - ax) * (y[b] - ay) - (y[c] - ay) * (x[b] - ax)
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(
+    triangles: np.ndarray, chosen: np.ndarray, shade: np.ndarray, backs: bool, canvas: _Canvas
+) -> None:
+    """Draws the chosen triangles, which all show the same side, into `canvas.samples`."""
+    x, y, depth, tiles = canvas.x, canvas.y, canvas.depth, canvas.tiles
+    samples, stride = canvas.samples.reshape(-1), np.int64(canvas.samples.shape[1])
+    end = _STEPS * (len(canvas.samples) - _BLOCK)
+    block = np.empty(_BLOCK * _BLOCK, np.int32)
+    for t in chosen:
+        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
+        if backs:
+            b, c = c, b
+        left, right = _span(x[a], x[b], x[c], end)
+        top, bottom = _span(y[a], y[b], y[c], end)
+        depth_a, depth_b, depth_c = depth[a], depth[b], depth[c]
+        nearest = max(depth_a, depth_b, depth_c)
+        if backs and _hidden(tiles, left, right, top, bottom, np.int32(nearest)):
+            continue
+        ax, bx, cx = np.int64(x[a]), np.int64(x[b]), np.int64(x[c])
+        ay, by, cy = np.int64(y[a]), np.int64(y[b]), np.int64(y[c])
+
+        # A sample is covered if it is on the inner side of all three edges, where these are not negative:
+        #   edge_a(p) = (c - b) x (p - b), and so on around the triangle; edge_a is 0 at b and c, the area at a.
+        # Samples are whole numbers of _STEPS apart, so after the first one dividing by _STEPS loses nothing.
+        px, py = _STEPS * left + _STEPS // 2, _STEPS * top + _STEPS // 2
+        edge_a = (cy - by) * (px - bx) - (cx - bx) * (py - by)
+        edge_b = (ay - cy) * (px - cx) - (ax - cx) * (py - cy)
+        edge_c = (by - ay) * (px - ax) - (bx - ax) * (py - ay)
+
+        # Depth and shade are a's, and edge_b / area and edge_c / area of the way to b's and c's.
+        per_area = 1.0 / np.float64(edge_a + edge_b + edge_c)
+        per_step = _STEPS * per_area
+        way_b, way_c = edge_b * per_area, edge_c * per_area
+        right_b, right_c = (ay - cy) * per_step, (by - ay) * per_step
+        down_b, down_c = (cx - ax) * per_step, (ax - bx) * per_step
+        change_b, change_c = np.float64(depth_b - depth_a), np.float64(depth_c - depth_a)
+        depth_first = depth_a + way_b * change_b + way_c * change_c
+        depth_right = np.float32(right_b * change_b + right_c * change_c)
+        depth_down = np.float32(down_b * change_b + down_c * change_c)
+        farthest = min(depth_a, depth_b, depth_c)
+        shade_a, shade_b, shade_c = shade[a], shade[b], shade[c]
+        half = np.float32(0.5)  # Shades are rounded, not cut.
+        change_b, change_c = np.float64(shade_b - shade_a), np.float64(shade_c - shade_a)
+        shade_first = shade_a + way_b * change_b + way_c * change_c + half
+        shade_right = np.float32(right_b * change_b + right_c * change_c)
+        shade_down = np.float32(down_b * change_b + down_c * change_c)
+        darkest = min(shade_a, shade_b, shade_c) + half
+        brightest = max(shade_a, shade_b, shade_c) + half
+
+        # Near an edge float32 is as exact as the integers were, for triangles up to 8192 samples long.
+        edge_a, edge_b, edge_c = edge_a >> _STEP_BITS, edge_b >> _STEP_BITS, edge_c >> _STEP_BITS
+        right_a, right_b, right_c = np.float32(cy - by), np.float32(ay - cy), np.float32(by - ay)
+        down_a, down_b, down_c = np.float32(bx - cx), np.float32(cx - ax), np.float32(ax - bx)
+        for i in range(0, bottom - top + 1, _BLOCK):
+            for j in range(0, right - left + 1, _BLOCK):
+                block_a = np.float32(edge_a + j * (cy - by) + i * (bx - cx))
+                block_b = np.float32(edge_b + j * (ay - cy) + i * (cx - ax))
+                block_c = np.float32(edge_c + j * (by - ay) + i * (ax - bx))
+                block_depth = np.float32(depth_first + j * depth_right + i * depth_down)
+                block_shade = np.float32(shade_first + j * shade_right + i * shade_down)
+                # One loop without branches or calls, which compilers turn into vector instructions.
+                for k in range(_BLOCK * _BLOCK):
+                    across, along = _COLUMNS[k], _ROWS[k]
+                    edge = min(
+                        block_a + across * right_a + along * down_a,
+                        block_b + across * right_b + along * down_b,
+                        block_c + across * right_c + along * down_c,
+                    )
+                    level = block_depth + across * depth_right + along * depth_down
+                    value = block_shade + across * shade_right + along * shade_down
+                    level = min(max(level, farthest), nearest)
+                    value = min(max(value, darkest), brightest)
+                    sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
+                    block[k] = sample if edge >= 0 else np.int32(_FARTHER_THAN_ALL)
+                at = np.uint64((top + i) * stride + left + j)
+                for row in range(_BLOCK):
+                    for column in range(_BLOCK):
+                        sample = block[row * _BLOCK + column]
+                        samples[at + np.uint64(column)] = max(
+                            samples[at + np.uint64(column)], sample
+                        )
+                    at += np.uint64(stride)
+
+
+@numba.njit(cache=True, nogil=True)
+def _hidden(tiles: np.ndarray, left: int, right: int, top: int, bottom: int, nearest: int) -> bool:
+    """Whether all that is seen around a triangle is nearer than its nearest corner."""
+    i, last_i = top >> _TILE_BITS, bottom >> _TILE_BITS
+    j, last_j = left >> _TILE_BITS, right >> _TILE_BITS
+    if last_i - i > 1 or last_j - j > 1:
+        return False  # Too large to be worth looking.
+    seen = min(min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j]))
+    return nearest < seen
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure_tiles(canvas: _Canvas) -> None:
+    """Finds the farthest depth in each square of samples: `canvas.tiles`."""
+    samples, tiles = canvas.samples, canvas.tiles
+    fine, width = len(samples) - _BLOCK, 1 << _TILE_BITS
+    lowest = np.empty(tiles.shape[1] * width, np.int32)
+    for i in range(len(tiles)):
+        lowest[:] = (1 << 31) - 1
+        for row in range(i * width, min(fine, (i + 1) * width)):
+            for column in range(fine):
+                lowest[column] = min(lowest[column], samples[row, column])
+        for j in range(tiles.shape[1]):
+            tiles[i, j] = lowest[j * width : (j + 1) * width].min() >> _SHADE_BITS
+
+
+@numba.njit(cache=True, nogil=True)
+def _average(samples: np.ndarray, ceiling: np.float32, supersample: int, image: np.ndarray) -> None:
+    """Averages the shades of each pixel's samples into `image`, white where they are brighter."""
+    size = len(image)
+    share = np.float32(255.0 / _SHADE_MASK / (supersample * supersample)) * ceiling
+    white = np.int32(min(np.float32(_SHADE_MASK) / ceiling, _BRIGHTEST))
+    sums = np.empty(size, np.int32)
     for row in range(size):
+        sums[:] = 0
+        for i in range(supersample):
+            for j in range(supersample):
+                for column in range(size):
+                    sample = samples[row * supersample + i, column * supersample + j]
+                    sums[column] += min(sample & _SHADE_MASK, white)
         for column in range(size):
-            total = 0.0
-            for i in range(supersample):
-                for j in range(supersample):
-                    value = color[row * supersample + i, column * supersample + j]
-                    total += min(np.float32(1.0), max(np.float32(0.0), value))
-            image[row, column] = np.uint8(total * share + 0.5)
+            image[row, column] = np.uint8(np.float32(sums[column]) * share + np.float32(0.5))
