@@ -381,15 +381,15 @@ def _shade(
     ambient, diffuse = surface.ambient, surface.diffuse
     full = _BRIGHTEST / surface.ceiling
     zero, one = np.float32(0), np.float32(1)
-    last = np.float32(len(gleams) - 2)
+    last_index = np.int32(len(gleams) - 2)
+    last = np.float32(last_index)
     for i in range(len(normals)):
         u, v, w = normals[i, 0], normals[i, 1], normals[i, 2]
         lit = u * light[0] + v * light[1] + w * light[2]
         glance = u * half[0] + v * half[1] + w * half[2]
         at = min(abs(glance), one) * last
-        index = np.uint32(
-            min(max(np.int32(at), 0), len(gleams) - 2)
-        )  # Whatever meshes hold: not beyond.
+        # Within the table even where a mesh has overflown.
+        index = np.uint32(min(max(np.int32(at), np.int32(0)), last_index))
         gleam = gleams[index] + (at - np.float32(index)) * (gleams[index + 1] - gleams[index])
         gleam = gleam if glance * lit > zero else zero
         outer = albedo[i] * (ambient + diffuse * max(zero, lit)) + (gleam if lit > zero else zero)
@@ -467,19 +467,19 @@ def _fill(
         per_area = 1.0 / np.float64(edge_a + edge_b + edge_c)
         per_step = _STEPS * per_area
         way_b, way_c = edge_b * per_area, edge_c * per_area
-        right_b, right_c = (ay - cy) * per_step, (by - ay) * per_step
-        down_b, down_c = (cx - ax) * per_step, (ax - bx) * per_step
+        way_right_b, way_right_c = (ay - cy) * per_step, (by - ay) * per_step
+        way_down_b, way_down_c = (cx - ax) * per_step, (ax - bx) * per_step
         change_b, change_c = np.float64(depth_b - depth_a), np.float64(depth_c - depth_a)
         depth_first = depth_a + way_b * change_b + way_c * change_c
-        depth_right = np.float32(right_b * change_b + right_c * change_c)
-        depth_down = np.float32(down_b * change_b + down_c * change_c)
+        depth_right = np.float32(way_right_b * change_b + way_right_c * change_c)
+        depth_down = np.float32(way_down_b * change_b + way_down_c * change_c)
         farthest = min(depth_a, depth_b, depth_c)
         shade_a, shade_b, shade_c = shade[a], shade[b], shade[c]
         half = np.float32(0.5)  # Shades are rounded, not cut.
         change_b, change_c = np.float64(shade_b - shade_a), np.float64(shade_c - shade_a)
         shade_first = shade_a + way_b * change_b + way_c * change_c + half
-        shade_right = np.float32(right_b * change_b + right_c * change_c)
-        shade_down = np.float32(down_b * change_b + down_c * change_c)
+        shade_right = np.float32(way_right_b * change_b + way_right_c * change_c)
+        shade_down = np.float32(way_down_b * change_b + way_down_c * change_c)
         darkest = min(shade_a, shade_b, shade_c) + half
         brightest = max(shade_a, shade_b, shade_c) + half
 
