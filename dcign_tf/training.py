@@ -59,8 +59,8 @@ class TrainingConfig:
         groups_per_step: groups in a step's batch; 1 is the paper.
         ratio: how often each factor varies, in the order of the factors; by default 1 for each extrinsic factor
             and 10 for the intrinsic one (section 3.1).
-        warmup_steps: how long to begin with another ratio; 0 is the paper. Steps in which only extrinsic factors vary
-            give pose and light to their own latents before the intrinsic ones can learn to say them, too.
+        warmup_steps: how long to begin with another ratio; 0 is the paper. More groups of pose and light at first
+            give these to their own latents before the intrinsic ones sharpen the picture.
         warmup_ratio: that other ratio; by default 1 for each extrinsic factor and 0 for the intrinsic one.
         optimizer: "adam", what the authors' "rmsprop" was in today's terms, or "rmsprop", the text read literally.
         learning_rate: at the start.
@@ -165,7 +165,7 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
 
     The paper says "rmsprop, meta learning rate 0.0005, momentum decay 0.1, weight decay 0.01". In the authors' code
     the two decays are update rates: the first moment keeps 1 - 0.1 of itself, the second 1 - 0.01, both corrected for
-    their start, which today is Adam(5e-4, beta_1=0.9, beta_2=0.99). There epsilon, 1e-8, stands inside of the square root;
+    their start, which today is Adam(5e-4, beta_1=0.9, beta_2=0.99). There epsilon, 1e-8, stands inside of the root;
     1e-4 outside of it bounds the step alike. "rmsprop" takes the text at its word: RMSprop with a momentum of 0.1
     and an L2 weight decay of 0.01.
     """

@@ -99,8 +99,11 @@ import numpy as np
 from dcign_tf.scenes.builtin_face.traits import SHADE_TRAITS, SHAPE_TRAITS, Head, mode
 from dcign_tf.scenes.morphable import MorphableModel
 
-# Framing: from chin to hairline the face fills about 86 % of the picture's height; of the profile all is in it.
-_CENTER = (0.0, -2.0, 1.0)
+# Framing: from chin to hairline the face fills about nine tenths of the picture's height. The head turns about a point
+# between its middle and its face, so that the face stays in the picture and the back of the head leaves it. About
+# its middle, its left and its right profile would have almost the same outline, which invites one latent to say only
+# how far a head is turned and not to which side (docs/training.md).
+_CENTER = (0.0, -2.0, 4.0)
 _RADIUS = 11.9
 
 
