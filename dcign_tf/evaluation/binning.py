@@ -36,6 +36,11 @@ def equal_width(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     return np.searchsorted(edges, values, side="right")
 
 
+def classes(factor: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """A factor's values as classes: integers [N] as they are, floats [N] in bins of equal frequency."""
+    return factor if factor.dtype.kind in "iub" else equal_frequency(factor, bins)
+
+
 def check(codes: np.ndarray, factors: np.ndarray) -> None:
     """Raises ValueError unless the arrays are codes [N, L] and factors [N, F] of the same, finite observations."""
     codes, factors = np.asarray(codes), np.asarray(factors)

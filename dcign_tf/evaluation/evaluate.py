@@ -169,7 +169,7 @@ def _measure(
             "rerendering": {f: _rerendering(network, f, pairs[f]) for f in extrinsic},
             "inference": _inference(network, codes, mixed.degrees),
             "invariance": _invariance(network, codes, group_codes),
-            "disentanglement": _disentanglement(codes, group_codes, mixed.degrees, settings.seed),
+            "disentanglement": _disentanglement(codes, mixed.degrees, settings.seed),
             "latents": dict(network.columns),
         }
         network.advance = lambda images: None
@@ -293,23 +293,18 @@ def _rerendering(network: Interpretation, factor: str, pairs: Pairs) -> dict[str
 
 
 def _disentanglement(
-    codes: np.ndarray,
-    group_codes: Mapping[str, np.ndarray],
-    degrees: Mapping[str, np.ndarray],
-    seed: int,
+    codes: np.ndarray, degrees: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, float]:
-    """The field's measures, of all latents and the extrinsic factors; `factor_vae` has the intrinsic factor, too."""
+    """The field's measures, of all latents and the extrinsic factors, on images in which everything varies."""
     factors = np.stack(list(degrees.values()), axis=1)
     trees = dci(codes, factors, seed)
-    varied = np.concatenate([np.full(len(c), row) for row, c in enumerate(group_codes.values())])
-    of_groups = np.concatenate(list(group_codes.values()))
     return {
         "mig": mig(codes, factors),
         "dci_disentanglement": trees.disentanglement,
         "dci_completeness": trees.completeness,
         "dci_informativeness": trees.informativeness,
         "sap": sap(codes, factors),
-        "factor_vae": factor_vae(of_groups, varied, codes.var(axis=0), seed=seed),
+        "factor_vae": factor_vae(codes, factors, seed=seed),
     }
 
 

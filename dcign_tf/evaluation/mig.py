@@ -30,7 +30,7 @@ def mig(codes: np.ndarray, factors: np.ndarray, bins: int = binning.BINS) -> flo
     gaps = []
     binned = [binning.equal_width(column, bins) for column in np.asarray(codes, np.float64).T]
     for column in np.asarray(factors).T:
-        factor = _classes(column, bins)
+        factor = binning.classes(column, bins)
         own = entropy(factor)
         if own == 0:
             continue
@@ -56,7 +56,3 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     seen = joint > 0
     return float(np.sum(joint[seen] * np.log(joint[seen] / independent[seen])))
-
-
-def _classes(column: np.ndarray, bins: int) -> np.ndarray:
-    return column if column.dtype.kind in "iub" else binning.equal_frequency(column, bins)

@@ -36,7 +36,7 @@ _MEASURES = {
     "factor_vae": (
         "FactorVAE",
         "Kim & Mnih 2018",
-        "how often the latent that varies most in a group tells which factor varies there",
+        "how often the latent that varies least among images in which one factor is fixed tells which factor it is",
     ),
 }
 
