@@ -30,15 +30,24 @@ def fit_monotone(x: np.ndarray, y: np.ndarray, knots: np.ndarray) -> np.ndarray:
     x, y = np.asarray(x, np.float64)[order], np.asarray(y, np.float64)[order]
     rising = bool(np.cov(x, y)[0, 1] >= 0)
     steps = scipy.optimize.isotonic_regression(y, increasing=rising).x
-    # Isotonic regression gives stairs; the mean over a knot's neighborhood is smooth and still monotone.
+    # Isotonic regression gives stairs, which would make many different latents the same angle. Means over
+    # neighborhoods, of points and then of knots, are smooth and still monotone.
     edges = np.concatenate([[-np.inf], (knots[1:] + knots[:-1]) / 2, [np.inf]])
     first, last = np.searchsorted(x, edges[:-1]), np.searchsorted(x, edges[1:])
     filled = last > first
     means = [steps[a:b].mean() for a, b in zip(first[filled], last[filled], strict=True)]
     centers = [x[a:b].mean() for a, b in zip(first[filled], last[filled], strict=True)]
-    curve = _extrapolating_interpolation(knots, np.array(centers), np.array(means))
+    curve = _smooth(_extrapolating_interpolation(knots, np.array(centers), np.array(means)))
     slope = np.linspace(0, max(float(np.ptp(curve)), 1e-6) * 1e-6 * len(knots), len(knots))
     return curve + (slope if rising else -slope)
+
+
+def _smooth(curve: np.ndarray, times: int = 3) -> np.ndarray:
+    """Means of neighbors with weights 1/4, 1/2, 1/4; the ends are prolonged by their mirror images, so they stay."""
+    for _ in range(times):
+        padded = np.concatenate([[2 * curve[0] - curve[1]], curve, [2 * curve[-1] - curve[-2]]])
+        curve = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+    return curve
 
 
 def _extrapolating_interpolation(at: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

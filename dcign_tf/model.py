@@ -264,7 +264,8 @@ class DCIGN(keras.Model):
         Returns:
             The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars, each
             a mean over images: "objective", "negative_log_likelihood" and "kl" in nats, "kl/<factor>" of
-            the latents of each factor, "mse" of the reconstruction, "active" the factor of the first group, or of the
+            the latents of each factor, "negative_log_likelihood/<factor>" what groups in which that factor varies
+            contribute and "share/<factor>" how many of the groups they are, "mse" of the reconstruction, "active" the factor of the first group, or of the
             first whose objective is not finite, "invariance" the squared distance of inactive
             latents' means from their group's mean, averaged over those latents.
         """
@@ -310,13 +311,17 @@ class DCIGN(keras.Model):
             / (tf.reduce_sum(inactive) * tf.cast(size, precise)),
         }
         # Which group to blame, should something not be finite: the first such, else the first.
-        by_group = tf.reduce_sum(kl, axis=[1, 2])
-        by_group += tf.reduce_sum(tf.reshape(by_image, [groups, size]), axis=1)
-        finite = tf.math.is_finite(by_group)
+        likelihood_by_group = tf.reduce_sum(tf.reshape(by_image, [groups, size]), axis=1)
+        finite = tf.math.is_finite(tf.reduce_sum(kl, axis=[1, 2]) + likelihood_by_group)
         logs["active"] = tf.gather(active, tf.argmin(tf.cast(finite, tf.int32)))
         for row, factor in enumerate(self.layout.factors):
             mask = tf.constant(self.layout.masks[row], precise)
             logs[f"kl/{factor}"] = tf.reduce_sum(kl_by_latent * mask) / count
+            varies = tf.cast(tf.equal(active, row), precise)
+            logs[f"share/{factor}"] = tf.reduce_mean(varies)
+            logs[f"negative_log_likelihood/{factor}"] = (
+                tf.reduce_sum(varies * likelihood_by_group) / count
+            )
         return total, logs
 
     def _noise(self, like: tf.Tensor) -> tf.Tensor:

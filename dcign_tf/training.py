@@ -475,9 +475,8 @@ class _Summaries(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self._sums[name] += value
         if step % self._config.summary_every == 0:
-            for name, total in self._sums.items():
-                if name != "active":
-                    tf.summary.scalar(f"training/{name}", total / self._count, step)
+            for name, value in self._means().items():
+                tf.summary.scalar(f"training/{name}", value, step)
             rate = self._count * self._images_per_step / (time.monotonic() - self._since)
             tf.summary.scalar("speed/images_per_second", rate, step)
             self._sums.clear()
@@ -486,6 +485,21 @@ class _Summaries(keras.callbacks.Callback):
             paused = time.monotonic()
             self._show(step)
             self._since += time.monotonic() - paused
+
+    def _means(self) -> dict[str, float]:
+        """Means since the last point; the likelihood of a factor's groups over those steps that had any."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        means.pop("active", None)
+        for name in [name for name in means if name.startswith("share/")]:
+            share, likelihood = (
+                means.pop(name),
+                f"negative_log_likelihood/{name.removeprefix('share/')}",
+            )
+            if share > 0:
+                means[likelihood] /= share
+            else:
+                del means[likelihood]
+        return means
 
     def _show(self, step: int) -> None:
         model, layout = self.model, self.model.layout

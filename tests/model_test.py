@@ -175,6 +175,11 @@ def test_logs_add_up():
     assert float(logs["objective"]) == pytest.approx(
         float(logs["negative_log_likelihood"] + logs["kl"]), rel=1e-5
     )
+    nll = "negative_log_likelihood"
+    assert float(logs[f"{nll}/light_azimuth"] + logs[f"{nll}/intrinsic"]) == pytest.approx(
+        float(logs[nll]), rel=1e-5
+    )
+    assert [float(logs[f"share/{factor}"]) for factor in model.layout.factors] == [0, 0, 0.5, 0.5]
     by_factor = sum(float(logs[f"kl/{factor}"]) for factor in model.layout.factors)
     assert by_factor == pytest.approx(float(logs["kl"]), rel=1e-4)
     assert int(logs["active"]) == 2

@@ -73,6 +73,7 @@ def test_tensorboard_gets_scalars_histograms_and_pictures(finished):
         "training/negative_log_likelihood",
         "training/kl",
         "training/kl/intrinsic",
+        "training/negative_log_likelihood/intrinsic",
         "training/invariance",
         "training/gradient_norm/encoder",
         "training/gradient_norm/decoder",
@@ -83,6 +84,16 @@ def test_tensorboard_gets_scalars_histograms_and_pictures(finished):
         *(f"training/kl/{factor}" for factor in factors),
         *(f"validation/pearson/{factor}" for factor in factors),
     } <= tags
+    # Of a factor whose groups came by, the likelihood is of the size of the whole one, not of its share.
+    whole, part = (
+        float(
+            tf.make_ndarray(
+                events.Tensors(f"training/negative_log_likelihood{name}")[0].tensor_proto
+            )
+        )
+        for name in ("", "/intrinsic")
+    )
+    assert 0.5 * whole < part < 2 * whole
     assert [event.step for event in events.Tensors("training/objective")] == [2, 4, 6]
     assert [event.step for event in events.Tensors("sweep/azimuth")] == [4, 6]
 
