@@ -5,6 +5,7 @@ such a model, as in the Basel Face Model the paper drew its faces from (Paysan e
 """
 
 import dataclasses
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from dcign_tf import files
 from dcign_tf.errors import DcignError
 
 _FORMAT = 1
+_MAX_BYTES = 1 << 30  # of one stored array: some thirty times the largest of ICT-FaceKit
 _BLOCK = 1024  # floats of one mode handled at a time: small enough that a block of every mode stays in cache
 _ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
     "mean_shape": (np.float32, 2),
@@ -65,6 +67,14 @@ class MorphableModel:
     source: str
 
     def __post_init__(self) -> None:
+        indices = np.asarray(self.triangles)  # Looked at before they are cut to 32 bits.
+        if indices.size and indices.dtype.kind not in "iu":
+            raise ValueError(f"triangles: got dtype {indices.dtype}, must be integers")
+        if indices.size and not 0 <= indices.min() <= indices.max() < len(self.mean_shape):
+            raise ValueError(
+                f"triangles: got indices {indices.min()} to {indices.max()}, "
+                f"must be 0 to {len(self.mean_shape) - 1}"
+            )
         for field, (dtype, rank) in _ARRAYS.items():
             value = np.ascontiguousarray(getattr(self, field), dtype)
             if value.ndim != rank:
@@ -88,10 +98,6 @@ class MorphableModel:
         for field in ("mean_shape", "shape_modes", "mean_albedo", "albedo_modes", "center"):
             if not np.isfinite(getattr(self, field)).all():
                 raise ValueError(f"{field}: holds values that are not finite")
-        if self.triangles.size and not (
-            0 <= self.triangles.min() and self.triangles.max() < vertices
-        ):
-            raise ValueError(f"triangles: indices must lie in 0..{vertices - 1}")
         if not (np.isfinite(self.radius) and self.radius > 0):
             raise ValueError(f"radius: got {self.radius}, must be positive")
 
@@ -113,7 +119,7 @@ class MorphableModel:
     def vertices(self, coefficients: np.ndarray) -> np.ndarray:
         """Positions of the vertices for coefficients [n, K + M]; float32 [n, V, 3]."""
         weights = self._weights(coefficients)[:, : len(self.shape_mode_names)]
-        modes = self.shape_modes.reshape(len(self.shape_modes), -1)
+        modes = self.shape_modes.reshape(len(self.shape_modes), self.mean_shape.size)
         combined = _combine(self.mean_shape.reshape(-1), modes, np.ascontiguousarray(weights))
         return combined.reshape(len(weights), -1, 3)
 
@@ -153,22 +159,57 @@ class MorphableModel:
             DcignError: the file is missing, is no such `.npz`, or holds arrays that do not fit together.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                if int(stored["format"]) != _FORMAT:
-                    raise ValueError(f"format: got {int(stored['format'])}, must be {_FORMAT}")
+            with zipfile.ZipFile(path) as stored:
+                if (version := int(_read(stored, "format", np.int32, 0))) != _FORMAT:
+                    raise ValueError(f"format: got {version}, must be {_FORMAT}")
                 return cls(
-                    **{field: stored[field] for field in _ARRAYS},
-                    shape_mode_names=tuple(str(name) for name in stored["shape_mode_names"]),
-                    albedo_mode_names=tuple(str(name) for name in stored["albedo_mode_names"]),
-                    radius=float(stored["radius"]),
-                    name=str(stored["name"]),
-                    source=str(stored["source"]),
+                    **{
+                        field: _read(stored, field, dtype, rank)
+                        for field, (dtype, rank) in _ARRAYS.items()
+                    },
+                    shape_mode_names=tuple(_read(stored, "shape_mode_names", np.str_, 1).tolist()),
+                    albedo_mode_names=tuple(
+                        _read(stored, "albedo_mode_names", np.str_, 1).tolist()
+                    ),
+                    radius=float(_read(stored, "radius", np.float64, 0)),
+                    name=str(_read(stored, "name", np.str_, 0)),
+                    source=str(_read(stored, "source", np.str_, 0)),
                 )
         except FileNotFoundError:
             raise DcignError(f"{path}: no such file; expected a morphable model (.npz)") from None
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except OSError as error:
+            raise DcignError(f"{path}: cannot be read: {error.strerror or error}") from error
+        # Of a damaged file, zipfile, zlib and NumPy complain in a dozen ways.
+        except Exception as error:
             detail = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DcignError(f"{path}: not a morphable model (.npz): {detail}") from error
+
+
+def _read(archive: zipfile.ZipFile, name: str, dtype: type[np.generic], rank: int) -> np.ndarray:
+    """Reads one array once its header has proved to be as expected, so that a lie costs no memory."""
+    member = f"{name}.npy"
+    if member not in archive.namelist():
+        raise ValueError(f"{name}: missing")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, found = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, found = np.lib.format.read_array_header_2_0(file)
+        held = archive.getinfo(member).file_size - file.tell()
+    if found.hasobject:
+        raise ValueError(f"{name}: holds pickled objects, which are never read")
+    if not np.issubdtype(found, dtype):
+        raise ValueError(f"{name}: got dtype {found}, must be {np.dtype(dtype).name}")
+    if len(shape) != rank:
+        raise ValueError(f"{name}: got shape {shape}, must have {rank} dimensions")
+    size = math.prod(shape) * found.itemsize
+    if size > _MAX_BYTES:
+        raise ValueError(f"{name}: got shape {shape}, which is too large for a morphable model")
+    if size != held:
+        raise ValueError(f"{name}: got {held} bytes, must be {size} for shape {shape}")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -126,7 +126,12 @@ def render(
     Raises:
         ValueError: an argument has the wrong shape, is out of range or not finite.
     """
-    count = len(coefficients)
+    identities = np.asarray(coefficients, np.float32)
+    if identities.ndim != 2 or identities.shape[1] != model.coefficients:
+        raise ValueError(
+            f"coefficients: got shape {identities.shape}, must be [N, {model.coefficients}]"
+        )
+    count = len(identities)
     angles = np.empty((count, 3))
     for column, (name, values) in enumerate(
         (("azimuth", azimuth), ("elevation", elevation), ("light_azimuth", light_azimuth))
@@ -135,7 +140,7 @@ def render(
         if values.shape != (count,):
             raise ValueError(f"{name}: got shape {values.shape}, must be ({count},)")
         angles[:, column] = values
-    if not np.isfinite(angles).all() or not np.isfinite(coefficients).all():
+    if not np.isfinite(angles).all() or not np.isfinite(identities).all():
         raise ValueError("angles and coefficients must be finite")
     if not 1 <= image_size <= 4096:
         raise ValueError(f"image_size: got {image_size}, must be 1 to 4096")
@@ -145,7 +150,6 @@ def render(
     images = np.empty((count, image_size, image_size, 1), np.uint8)
     if count == 0:
         return images
-    identities = np.asarray(coefficients, np.float32)
     is_new = np.ones(count, bool)
     is_new[1:] = (identities[1:] != identities[:-1]).any(axis=1)
     which = np.cumsum(is_new) - 1
