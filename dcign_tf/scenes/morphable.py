@@ -121,7 +121,7 @@ class MorphableModel:
         weights = self._weights(coefficients)[:, : len(self.shape_mode_names)]
         modes = self.shape_modes.reshape(len(self.shape_modes), self.mean_shape.size)
         combined = _combine(self.mean_shape.reshape(-1), modes, np.ascontiguousarray(weights))
-        return combined.reshape(len(weights), -1, 3)
+        return combined.reshape(len(weights), len(self.mean_shape), 3)
 
     def albedo(self, coefficients: np.ndarray) -> np.ndarray:
         """Grey reflectance of the vertices for coefficients [n, K + M]; float32 [n, V] in [0, 1]."""
