@@ -190,7 +190,7 @@ def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """
     normals = np.zeros_like(vertices)
     for t in range(len(triangles)):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
         ux = vertices[b, 0] - vertices[a, 0]
         uy = vertices[b, 1] - vertices[a, 1]
         uz = vertices[b, 2] - vertices[a, 2]
@@ -202,14 +202,14 @@ def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
             normals[i, 0] += nx
             normals[i, 1] += ny
             normals[i, 2] += nz
-    for i in range(len(normals)):
-        x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
+    for vertex in range(len(normals)):
+        x, y, z = normals[vertex, 0], normals[vertex, 1], normals[vertex, 2]
         length = math.sqrt(x * x + y * y + z * z)
         if length > 0:
             scale = np.float32(1 / length)
-            normals[i, 0] *= scale
-            normals[i, 1] *= scale
-            normals[i, 2] *= scale
+            normals[vertex, 0] *= scale
+            normals[vertex, 1] *= scale
+            normals[vertex, 2] *= scale
     return normals
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import tracemalloc
 import zipfile
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -140,7 +141,9 @@ def stored(**changes) -> bytes:
     """The bytes of a saved model, with arrays replaced, or left out where None."""
     model = make()
     file = io.BytesIO()
-    arrays = {field: value for field, value in vars(model).items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {
+        field: value for field, value in vars(model).items() if isinstance(value, np.ndarray)
+    }
     arrays |= {
         "shape_mode_names": np.array(model.shape_mode_names),
         "albedo_mode_names": np.array(model.albedo_mode_names),
