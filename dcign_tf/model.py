@@ -202,7 +202,7 @@ class DCIGN(keras.Model):
         parts = [self._means(images[i : i + batch]).numpy() for i in range(0, len(images), batch)]
         return np.concatenate(parts) if parts else np.zeros([0, self.layout.latents], np.float32)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _means(self, images: Any) -> tf.Tensor:
         return self.encode(images)[0]
 

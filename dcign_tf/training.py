@@ -405,7 +405,7 @@ class _Recent(keras.callbacks.Callback):
 
     def means(self) -> dict[str, float]:
         """For each logged name its mean."""
-        names = self._logs[-1].keys() if self._logs else ()
+        names = self._logs[-1].keys() - {"active"} if self._logs else ()
         return {name: float(np.mean([logs[name] for logs in self._logs])) for name in names}
 
 
