@@ -24,7 +24,7 @@ class DCIGN(keras.Model):
     the first three hold azimuth, elevation and the light's azimuth (Fig. 2), invariance strength 1/100.
 
     Example:
-        >>> model = DCIGN(image_size=54, encoder_filters=(8, 8, 8), decoder_filters=(8, 8, 8), layout={"azimuth": 1, "intrinsic": 9})
+        >>> model = DCIGN(image_size=54, layout={"azimuth": 1, "intrinsic": 9})
         >>> mean, log_variance = model.encode(np.zeros([2, 54, 54, 1], np.uint8))
         >>> model.decode(mean).shape
         TensorShape([2, 54, 54, 1])
@@ -262,12 +262,16 @@ class DCIGN(keras.Model):
             active: index of the factor that varies in each group; int [G].
 
         Returns:
-            The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars, each
-            a mean over images: "objective", "negative_log_likelihood" and "kl" in nats, "kl/<factor>" of
-            the latents of each factor, "negative_log_likelihood/<factor>" what groups in which that factor varies
-            contribute and "share/<factor>" how many of the groups they are, "mse" of the reconstruction, "active" the factor of the first group, or of the
-            first whose objective is not finite, "invariance" the squared distance of inactive
-            latents' means from their group's mean, averaged over those latents.
+            The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars:
+
+            "objective", "negative_log_likelihood", "kl": in nats, means over the images.
+            "kl/<factor>": what the latents of a factor contribute to "kl".
+            "negative_log_likelihood/<factor>": what groups in which a factor varies contribute.
+            "share/<factor>": how many of the groups they are, as a fraction.
+            "mse": the squared error of the reconstruction.
+            "invariance": the squared distance of inactive latents' means from their group's mean, averaged over
+                those latents.
+            "active": the factor of the first group, or of the first whose objective is not finite.
         """
         images = tf.convert_to_tensor(images)
         groups, size = images.shape[0], images.shape[1]

@@ -37,7 +37,9 @@ def eight_faces(model: MorphableModel, seed: int) -> np.ndarray:
 def main(arguments: list[str]) -> None:
     """Writes what can be made into docs/pictures."""
     _PICTURES.mkdir(exist_ok=True)
-    images.write_png(_PICTURES / "builtin_faces.png", eight_faces(load_source("builtin_face", None), 3))
+    images.write_png(
+        _PICTURES / "builtin_faces.png", eight_faces(load_source("builtin_face", None), 3)
+    )
     if arguments:
         faces = eight_faces(load_source("ict_facekit", arguments[0]), 3)
         images.write_png(_PICTURES / "ict_faces.png", faces)
