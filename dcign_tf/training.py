@@ -29,10 +29,12 @@ import tensorflow as tf
 
 from dcign_tf import files
 from dcign_tf.calibration import KNOTS
+from dcign_tf.clamping import REFERENCES
 from dcign_tf.code import CodeLayout
 from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
-from dcign_tf.model import DCIGN, load_model
+from dcign_tf.model import DCIGN, PROCEDURES, load_model
+from dcign_tf.networks import decoder_base
 from dcign_tf.progress import Progress, progress
 
 STRATEGIES = ("auto", "one_device", "mirrored")
@@ -112,6 +114,8 @@ class TrainingConfig:
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         for name, choices in (
             ("strategy", STRATEGIES),
+            ("clamp_to", REFERENCES),
+            ("procedure", PROCEDURES),
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
         ):
@@ -123,6 +127,20 @@ class TrainingConfig:
             "calibration_images",
             self.calibration_images,
             f"{2 * KNOTS} or more",
+        )
+        for name in ("encoder_filters", "decoder_filters"):
+            filters = getattr(self, name)
+            _require(
+                len(filters) == 3 and min(filters) >= 1,
+                name,
+                ",".join(map(str, filters)),
+                "three positive integers",
+            )
+        _require(
+            0 <= self.invariance_strength < math.inf,
+            "invariance_strength",
+            self.invariance_strength,
+            "0 or more",
         )
         for name in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
@@ -177,27 +195,39 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=1e-4)
 
 
-def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
-    """A compiled model for a configuration and the images it will see, started from the seed."""
-    extrinsic = source.factors[:-1]
-    _require(
-        config.latents > len(extrinsic), "latents", config.latents, f"more than {len(extrinsic)}"
-    )
-    sizes = dict.fromkeys(extrinsic, 1) | {source.factors[-1]: config.latents - len(extrinsic)}
-    keras.utils.set_random_seed(config.seed)
+def check(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> None:
+    """Checks what a configuration alone cannot: that it fits its images.
+
+    Call it before anything is rendered or written: a mistake must not cost a data set.
+
+    Raises:
+        UsageError: it does not; the message names the flag.
+    """
+    config.ratios(factors)
+    extrinsic = len(factors) - 1
+    _require(config.latents > extrinsic, "latents", config.latents, f"more than {extrinsic}")
     try:
-        model = DCIGN(
-            image_size=source.image_size,
-            encoder_filters=config.encoder_filters,
-            decoder_filters=config.decoder_filters,
-            layout=CodeLayout(sizes),
-            invariance_strength=config.invariance_strength,
-            clamp_to=config.clamp_to,
-            procedure=config.procedure,
-            seed=config.seed,
-        )
+        decoder_base(image_size)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
+
+
+def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
+    """A compiled model for a configuration and the images it will see, started from the seed."""
+    check(config, source.factors, source.image_size)
+    extrinsic = source.factors[:-1]
+    sizes = dict.fromkeys(extrinsic, 1) | {source.factors[-1]: config.latents - len(extrinsic)}
+    keras.utils.set_random_seed(config.seed)
+    model = DCIGN(
+        image_size=source.image_size,
+        encoder_filters=config.encoder_filters,
+        decoder_filters=config.decoder_filters,
+        layout=CodeLayout(sizes),
+        invariance_strength=config.invariance_strength,
+        clamp_to=config.clamp_to,
+        procedure=config.procedure,
+        seed=config.seed,
+    )
     model.compile(optimizer=make_optimizer(config), jit_compile=config.jit_compile)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -247,7 +277,7 @@ def train(
         DcignError: the objective is no longer finite; the data are corrupt.
     """
     folder = pathlib.Path(workdir)
-    config.ratios(source.factors)  # A mistake there must not cost a rendered data set or a workdir.
+    check(config, source.factors, source.image_size)
     _claim(folder, config, source, data_path)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()

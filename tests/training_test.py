@@ -152,7 +152,7 @@ def test_it_learns(tmp_path):
         ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop"),
         ({"learning_rate": float("nan")}, "--learning_rate: got nan"),
         ({"latents": 3}, "--latents: got 3"),
-        ({"encoder_filters": (4, 4)}, "--filters: got"),
+        ({"encoder_filters": (4, 4)}, "--encoder_filters: got 4,4, must be three"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message, source, tmp_path):

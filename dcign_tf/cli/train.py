@@ -126,6 +126,7 @@ def main(argv: list[str]) -> None:
     """Trains as the flags say."""
     del argv
     from dcign_tf import training
+    from dcign_tf.datasets.scenes import FACTORS
     from dcign_tf.errors import UsageError
 
     if not _WORKDIR.value:
@@ -159,6 +160,8 @@ def main(argv: list[str]) -> None:
         pictures_every=_PICTURES_EVERY.value,
     )
     data = pathlib.Path(_DATA.value or workdir / "data")
+    if _ON_THE_FLY.value or not (data / "manifest.json").exists():
+        training.check(config, FACTORS, FLAGS["image_size"].value)
     source = scene_flags.source_from_flags(FLAGS, data, _ON_THE_FLY.value)
     # Where later commands find the images, next to the configuration that says what they must be.
     where = None if _ON_THE_FLY.value else str(data.resolve())

@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from dcign_tf import load_model
+from dcign_tf.cli import common, train
+
+TINY = (
+    "--image_size=38",
+    "--group_size=4",
+    "--supersample=1",
+    "--encoder_filters=2,2,2",
+    "--decoder_filters=2,2,2",
+    "--latents=6",
+    "--steps=2",
+    "--calibration_images=80",
+)
+
+
+def run(*arguments):
+    return common.execute(train.main, train.FLAGS, ["dcign-train", *arguments])
+
+
+def complaint(capsys):
+    """The one line on stderr."""
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_one_command_renders_a_data_set_and_trains(tmp_path, capsys):
+    small = ("--train_groups=4", "--validation_groups=2", "--test_groups=2", "--mixed_images=80")
+    workdir = tmp_path / "run"
+    command = (*TINY, *small, "--processes=1", f"--workdir={workdir}")
+    assert run(*command) == 0
+    assert "trained and calibrated" in capsys.readouterr().out
+    assert load_model(str(workdir / "model.keras")).calibrated
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["data_path"] == str((workdir / "data").resolve())
+    # Once more: there is nothing left to do.
+    assert run(*command) == 0
+    capsys.readouterr()
+    assert run(*command, "--learning_rate=0.1") == 2
+    assert "learning_rate (there 0.0005, asked 0.1)" in complaint(capsys)
+
+
+def test_rendering_on_the_fly_keeps_no_data(tmp_path):
+    assert run(*TINY, "--render_on_the_fly", f"--workdir={tmp_path}") == 0
+    assert not (tmp_path / "data").exists()
+    assert json.loads((tmp_path / "config.json").read_text())["scene"]["image_size"] == 38
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--workdir: missing"),
+        (("--workdir=x", "--ratio=1,2"), "--ratio: got 1,2, must be 4 numbers"),
+        (("--workdir=x", "--encoder_filters=a,b,c"), "--encoder_filters: got a,b,c, must be numbers"),
+        (("--workdir=x", "--image_size=71"), "--image_size: got 71, must be 16 n - 90"),
+        (("--workdir=x", "--procedure=magic"), "--procedure"),
+        (("--workdir=x", "--steps=-1"), "--steps: got -1, must be 1 or more"),
+        (("--workdir=x", "--calibration_images=5"), "--calibration_images: got 5, must be 66 or more"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    assert message in complaint(capsys)
+    assert not list(tmp_path.iterdir()), "a mistake must leave nothing behind"
