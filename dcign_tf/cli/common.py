@@ -273,6 +273,8 @@ def _describe_tensorflow_error(error: Exception) -> str | None:
         return None
     text = (getattr(error, "message", "") or str(error)).strip()
     first_line = text.splitlines()[0] if text else ""
+    # Which node of which graph says so concerns nobody.
+    first_line = re.sub(r"\{\{[^}]*\}\} ?|\s*\[Op:\w*\].*$", "", first_line)
     if "No space left on device" in text:
         return f"no space left on the disk: {first_line}"
     if "ResourceExhaustedError" in kinds:

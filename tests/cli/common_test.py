@@ -158,6 +158,11 @@ def test_errors_are_one_line(
             "/x; No space left on device\nmore",
             "no space left on the disk: /x;",
         ),
+        (
+            "ResourceExhaustedError",
+            "{{function_node __wrapped__SaveV2_device_/job:localhost/device:CPU:0}} /x; No space left on device [Op:SaveV2]",
+            "no space left on the disk: /x; No space left on device",
+        ),
         ("ResourceExhaustedError", "OOM when allocating tensor", "out of memory: OOM when"),
         ("PermissionDeniedError", "/x; Permission denied", "/x; Permission denied"),
         ("InternalError", "what?", "a defect of dcign_tf"),
@@ -170,7 +175,9 @@ def test_tensorflows_errors_are_one_line(
 
     error = getattr(tf.errors, kind)(None, None, text)
     assert _execute(main=_raising(error)) == 1
-    assert expected in _error_line(capsys)
+    line = _error_line(capsys)
+    assert expected in line
+    assert "{{" not in line and "[Op:" not in line
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
