@@ -160,7 +160,7 @@ def test_errors_are_one_line(
         ),
         (
             "ResourceExhaustedError",
-            "{{function_node __wrapped__SaveV2_device_/job:localhost/device:CPU:0}} /x; No space left on device [Op:SaveV2]",
+            "{{function_node __wrapped__SaveV2_device_/job:localhost}} /x; No space left on device [Op:SaveV2]",
             "no space left on the disk: /x; No space left on device",
         ),
         ("ResourceExhaustedError", "OOM when allocating tensor", "out of memory: OOM when"),
