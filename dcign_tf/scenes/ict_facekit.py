@@ -15,7 +15,6 @@ x to the viewer's right, in centimetres.
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import re
@@ -25,6 +24,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dcign_tf.errors import DcignError
+from dcign_tf.npz import read_array
 from dcign_tf.scenes import wavefront
 from dcign_tf.scenes.ict_paint import MATERIALS, paint
 from dcign_tf.scenes.morphable import MorphableModel
@@ -274,19 +274,27 @@ def _expression_names(path: pathlib.Path) -> list[str]:
 def _read_compact(path: pathlib.Path, identity_modes: int | None, expressions: bool) -> _Head:
     try:
         with zipfile.ZipFile(path) as archive:
-            vertices = _read_array(archive, "vertices", "f", (None, 3))
+            vertices = read_array(archive, "vertices", np.floating, (None, 3), _MAX_BYTES)
             count = len(vertices)
-            triangles = _read_array(archive, "triangles", "iu", (None, 3))
-            materials = _read_array(archive, "triangle_material", "iu", (len(triangles),))
-            names = _read_array(archive, "material_names", "U", (None,))
-            identity = _read_array(archive, "identity_modes", "f", (None, count, 3))
+            triangles = read_array(archive, "triangles", np.integer, (None, 3), _MAX_BYTES)
+            materials = read_array(
+                archive, "triangle_material", np.integer, (len(triangles),), _MAX_BYTES
+            )
+            names = read_array(archive, "material_names", np.str_, (None,), _MAX_BYTES)
+            identity = read_array(
+                archive, "identity_modes", np.floating, (None, count, 3), _MAX_BYTES
+            )
             identity = identity[:identity_modes].astype(np.float32)
             expression_names: tuple[str, ...] = ()
             shapes = np.zeros((0, count, 3), np.float32)
             if expressions:
-                shapes = _read_array(archive, "expression_modes", "f", (None, count, 3))
+                shapes = read_array(
+                    archive, "expression_modes", np.floating, (None, count, 3), _MAX_BYTES
+                )
                 shapes = shapes.astype(np.float32)
-                stored = _read_array(archive, "expression_names", "U", (len(shapes),))
+                stored = read_array(
+                    archive, "expression_names", np.str_, (len(shapes),), _MAX_BYTES
+                )
                 expression_names = tuple(str(name) for name in stored)
     # Of a damaged file, zipfile, zlib and NumPy complain in a dozen ways.
     except Exception as error:
@@ -330,41 +338,3 @@ def _read_compact(path: pathlib.Path, identity_modes: int | None, expressions: b
         expressions=shapes,
         origin=path.name,
     )
-
-
-def _read_array(
-    archive: zipfile.ZipFile, name: str, kinds: str, shape: tuple[int | None, ...]
-) -> np.ndarray:
-    """Reads one array after its header has proved to be as expected, so that a lie costs no memory.
-
-    Args:
-        archive: the `.npz`.
-        name: of the array.
-        kinds: NumPy's letters of the acceptable kinds of its dtype.
-        shape: expected sizes; None is any.
-
-    Raises:
-        ValueError: the array is missing or not as expected.
-    """
-    member = f"{name}.npy"
-    if member not in archive.namelist():
-        raise ValueError(f"{name}: missing")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            found, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            found, _, dtype = np.lib.format.read_array_header_2_0(file)
-    if dtype.hasobject:
-        raise ValueError(f"{name}: holds pickled objects, which are never read")
-    if dtype.kind not in kinds:
-        raise ValueError(f"{name}: got dtype {dtype}")
-    if len(found) != len(shape) or any(
-        want is not None and have != want for have, want in zip(found, shape, strict=True)
-    ):
-        expected = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(f"{name}: got shape {found}, must be ({expected})")
-    if math.prod(found) * dtype.itemsize > _MAX_BYTES:
-        raise ValueError(f"{name}: got shape {found} of {dtype}, which is too large for this model")
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)

@@ -5,7 +5,6 @@ such a model, as in the Basel Face Model the paper drew its faces from (Paysan e
 """
 
 import dataclasses
-import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy as np
 
 from dcign_tf import files
 from dcign_tf.errors import DcignError
+from dcign_tf.npz import read_array
 
 _FORMAT = 1
 _MAX_BYTES = 1 << 30  # of one stored array: some thirty times the largest of ICT-FaceKit
@@ -186,30 +186,7 @@ class MorphableModel:
 
 
 def _read(archive: zipfile.ZipFile, name: str, dtype: type[np.generic], rank: int) -> np.ndarray:
-    """Reads one array once its header has proved to be as expected, so that a lie costs no memory."""
-    member = f"{name}.npy"
-    if member not in archive.namelist():
-        raise ValueError(f"{name}: missing")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, found = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, found = np.lib.format.read_array_header_2_0(file)
-        held = archive.getinfo(member).file_size - file.tell()
-    if found.hasobject:
-        raise ValueError(f"{name}: holds pickled objects, which are never read")
-    if not np.issubdtype(found, dtype):
-        raise ValueError(f"{name}: got dtype {found}, must be {np.dtype(dtype).name}")
-    if len(shape) != rank:
-        raise ValueError(f"{name}: got shape {shape}, must have {rank} dimensions")
-    size = math.prod(shape) * found.itemsize
-    if size > _MAX_BYTES:
-        raise ValueError(f"{name}: got shape {shape}, which is too large for a morphable model")
-    if size != held:
-        raise ValueError(f"{name}: got {held} bytes, must be {size} for shape {shape}")
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    return read_array(archive, name, dtype, (None,) * rank, _MAX_BYTES)
 
 
 @numba.njit(cache=True, nogil=True)

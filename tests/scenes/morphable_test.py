@@ -250,7 +250,7 @@ def header(shape: str, descr: str = "<f4") -> bytes:
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        (header(f"({2**60}, 3)"), "too large for a morphable model"),
+        (header(f"({2**60}, 3)"), "which is too large"),
         (header("(40000000, 3)"), "got 16 bytes, must be 480000000"),
         (header("(50, 3)"), "got 16 bytes, must be 600"),
         (header("(-1, 3)"), "mean_shape: got"),
