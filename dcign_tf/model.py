@@ -1,5 +1,7 @@
 """The Deep Convolutional Inverse Graphics Network as one Keras model."""
 
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -375,9 +377,19 @@ def load_model(path: str) -> DCIGN:
     Raises:
         DcignError: there is no such file, or it holds something else.
     """
+    # Keras tells these apart poorly: of a file that is no archive it says that there is none.
+    if not os.path.exists(path):
+        raise DcignError(f"{path}: no such file; expected a model (.keras)")
+    if not (os.path.isfile(path) and zipfile.is_zipfile(path)):
+        raise DcignError(f"{path}: not a .keras file, or a truncated one")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
         model = keras.saving.load_model(path, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    # A damaged or foreign archive fails in as many ways as there are libraries beneath Keras.
+    except Exception as error:
         detail = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DcignError(f"{path}: not a model that can be loaded: {detail}") from error
     if not isinstance(model, DCIGN):

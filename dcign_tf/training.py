@@ -18,6 +18,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -332,6 +333,12 @@ def train(
     return model
 
 
+def _short(value: object) -> str:
+    """A value for a message; of a long description, its beginning and its end, where its checksum is."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:38]} ... {text[-38:]}"
+
+
 def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf.data.Dataset:
     """The groups of step `start` and all that follow; those of a step do not depend on `start`."""
     warmup, ratio = config.ratios(source.factors)
@@ -373,7 +380,7 @@ def _claim(
     wanted = {**described["training"], **{k: v for k, v in described.items() if k != "training"}}
     found = {**stored_training, **others}
     differing = [
-        f"{name} (there {found.get(name)}, asked {wanted.get(name)})"
+        f"{name} (there {_short(found.get(name))}, asked {_short(wanted.get(name))})"
         for name in sorted(wanted.keys() | found.keys())
         if name not in _FREE and wanted.get(name) != found.get(name)
     ]
@@ -396,15 +403,12 @@ def _calibrate(model: DCIGN, source: GroupSource, count: int) -> None:
 
 def _save(model: DCIGN, path: pathlib.Path) -> None:
     """Saves as `.keras`, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=".model.", suffix=".keras", dir=path.parent)
-    os.close(handle)
-    try:
+    # Keras wants a path with its own suffix, not an open file.
+    with tempfile.TemporaryDirectory(prefix=".model.", dir=path.parent) as folder:
+        temporary = pathlib.Path(folder, path.name)
         model.save(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+        with files.atomic_write(path) as file, temporary.open("rb") as saved:
+            shutil.copyfileobj(saved, file)
 
 
 @contextlib.contextmanager

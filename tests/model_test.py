@@ -249,13 +249,29 @@ def test_saving_keeps_everything(calibrated, tmp_path):
 
 def test_loading_something_else_is_an_error_with_the_files_name(tmp_path):
     path = tmp_path / "model.keras"
-    with pytest.raises(DcignError, match="model.keras: not a model"):
+    with pytest.raises(DcignError, match="model.keras: no such file"):
         load_model(str(path))
     path.write_bytes(b"no zip")
-    with pytest.raises(DcignError, match="model.keras: not a model"):
+    with pytest.raises(DcignError, match=r"model.keras: not a .keras file"):
         load_model(str(path))
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
     with pytest.raises(DcignError, match="holds a Sequential"):
+        load_model(str(path))
+
+
+def test_a_damaged_file_is_told_as_such(calibrated, tmp_path):
+    path = tmp_path / "model.keras"
+    calibrated.save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in [*rng.integers(len(whole), size=12), -1]:
+        damaged = whole[:position] if position > 0 else whole[:-30]
+        path.write_bytes(damaged)
+        with pytest.raises(DcignError, match="model.keras"):
+            load_model(str(path))
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    with pytest.raises(DcignError, match="model.keras: .* is damaged"):
         load_model(str(path))
 
 

@@ -53,6 +53,9 @@ def test_a_run_leaves_what_the_module_says(finished):
         path.name for path in workdir.iterdir()
     }
     assert model.calibrated
+    modes = {(workdir / name).stat().st_mode & 0o777 for name in ("model.keras", "config.json")}
+    assert len(modes) == 1, "all files are as readable as the umask lets them be"
+    assert not list(workdir.glob(".*")), "temporary files are left"
     report = json.loads((workdir / "training.json").read_text())
     assert report["steps"] == 6 and report["last"]["objective"] > 0
     again = load_model(str(workdir / "model.keras"))

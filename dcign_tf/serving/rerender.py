@@ -106,7 +106,7 @@ def check_degrees(engine: "Engine", degrees: Mapping[str, Sequence[float]], imag
         )
     for factor, values in degrees.items():
         if factor not in engine.factor_ranges:
-            raise UsageError(f"--{factor}: this model has no such factor; it has {known}")
+            raise UsageError(f"{factor}: not a factor of this model; it has {known}")
         low, high = engine.factor_ranges[factor]
         slack = _TOLERANCE * (high - low)
         for value in values:

@@ -130,7 +130,7 @@ _OK = ("--image=../face.jpg", "--azimuth=10")
         (
             ("--model={w}", "--image=../face.jpg", "--set=roll=3"),
             2,
-            "--roll: this model has no such factor",
+            "roll: not a factor of this model",
         ),
         (
             ("--model={w}", "--image=../face.jpg", "--set=azimuth"),

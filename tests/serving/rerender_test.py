@@ -68,8 +68,8 @@ def test_lists_of_numbers_round_trip(values: list[float]) -> None:
     ("degrees", "count", "told"),
     [
         ({}, 1, "no factor to set: give one or two of --azimuth, --elevation, --light_azimuth"),
-        ({"roll": [1.0]}, 1, "--roll: this model has no such factor; it has azimuth, elevation"),
-        ({"intrinsic": [1.0]}, 1, "--intrinsic: this model has no such factor"),
+        ({"roll": [1.0]}, 1, "roll: not a factor of this model; it has azimuth, elevation"),
+        ({"intrinsic": [1.0]}, 1, "intrinsic: not a factor of this model"),
         ({"elevation": [0.0, 60.0]}, 1, "--elevation: got 60, must be between -25 and 25 degrees"),
         ({"azimuth": [-95.0]}, 1, "--azimuth: got -95, must be between -90 and 90 degrees"),
         ({f: [0.0, 1.0] for f in tiny.FACTORS}, 1, "--light_azimuth: 3 factors .* at most two"),
