@@ -92,7 +92,7 @@ _OK = ("--image=../face.jpg", "--azimuth=10")
         (_OK, 2, "--model: required"),
         (("--model=nowhere", *_OK), 1, "nowhere: no such file or folder"),
         (("--model=.", *_OK), 1, "holds no model"),
-        (("--model=../face.jpg", *_OK), 1, "../face.jpg: not a model that can be loaded"),
+        (("--model=../face.jpg", *_OK), 1, "../face.jpg: not a .keras file"),
         (
             ("--model={w}", "--azimuth=10"),
             2,
