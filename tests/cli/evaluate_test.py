@@ -177,7 +177,7 @@ def test_a_model_that_is_none_and_one_without_calibration(
     run = _damaged(workdir, tmp_path / "run")
     (run / "model.keras").write_bytes(b"no model")
     assert _run(f"--workdir={run}") == 1
-    assert "model.keras: not a model that can be loaded" in capsys.readouterr().err
+    assert "model.keras: not a .keras file" in capsys.readouterr().err
     tiny.uncalibrated().save(run / "model.keras")
     assert _run(f"--workdir={run}", *QUICK) == 1
     assert "the model was not calibrated" in capsys.readouterr().err

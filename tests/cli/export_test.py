@@ -57,7 +57,7 @@ def test_exports_with_what_the_workdir_tells(
         (("--model={w}", "--name=x", "--version=0"), 2, "--version: got 0"),
         (("--model={w}", "--name=x", "--output="), 2, "--output: got an empty name"),
         (("--model=nowhere", "--name=x"), 1, "nowhere: no such file or folder"),
-        (("--model={w}/config.json", "--name=x"), 1, "config.json: not a model that can be loaded"),
+        (("--model={w}/config.json", "--name=x"), 1, "config.json: not a .keras file"),
         (("--model={w}", "--name=x", "--output={w}/config.json"), 2, "a file is in the way"),
     ],
 )

@@ -71,10 +71,10 @@ def test_other_things(tmp_path: pathlib.Path, places: dict[str, pathlib.Path]) -
         "photo.png": b"\x89PNG",
     }.items():
         (tmp_path / name).write_bytes(content)
-        assert "not a model that can be loaded" in told(tmp_path / name)
+        assert "not a .keras file" in told(tmp_path / name)
     whole = places["file"].read_bytes()
     (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
-    assert "not a model that can be loaded" in told(tmp_path / "half.keras")
+    assert "not a .keras file" in told(tmp_path / "half.keras")
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
     assert "not a DCIGN model" in told(tmp_path / "other.keras")
     tiny.uncalibrated_model().save(tmp_path / "raw.keras")
