@@ -17,8 +17,8 @@ from dcign_tf.scenes.render import render
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PICTURES = _ROOT / "docs" / "pictures"
 _FROM_RUNS = {
-    "quickstart/turned_and_raised.png": "turned_and_raised.png",
-    "quickstart/relit.png": "relit.png",
+    "faces_ict/turned_and_raised.png": "turned_and_raised.png",
+    "faces_ict/relit.png": "relit.png",
     "faces_ict/evaluation/inference.png": "inference_faces_ict.png",
     "faces_ict/evaluation/sweep_azimuth.png": "sweep_azimuth_faces_ict.png",
     "faces_ict/evaluation/sweep_elevation.png": "sweep_elevation_faces_ict.png",
