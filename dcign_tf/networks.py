@@ -32,7 +32,7 @@ def encoder(
 
     Three times 5 x 5 convolution, 2 x 2 max-pooling, ReLU (in that order, as in the authors' code), then one
     linear map for each output (equations 1 and 2), started from N(0, 0.01^2). How the convolutions start the
-    paper does not say; He et al.'s start fits the ReLUs.
+    paper does not say; they start as He et al. propose for ReLUs.
     """
     decoder_base(image_size)
     images = keras.Input((image_size, image_size, 1), name="images")

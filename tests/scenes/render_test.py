@@ -199,7 +199,9 @@ def test_agrees_with_ray_casting_on_the_built_in_face():
     assert difference <= 0.02
 
 
-@pytest.mark.skipif(not ICT.exists(), reason="ICT-FaceKit's head is not part of the repository")
+@pytest.mark.skipif(
+    not ICT.exists(), reason=f"no {ICT}: runs where ICT-FaceKit's compact file lies there"
+)
 def test_agrees_with_ray_casting_on_real_heads():
     overlap, difference = compare(scenes.load_source("ict_facekit", str(ICT)), rays=3)
     assert overlap >= 0.99

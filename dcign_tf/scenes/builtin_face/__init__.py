@@ -99,11 +99,8 @@ import numpy as np
 from dcign_tf.scenes.builtin_face.traits import SHADE_TRAITS, SHAPE_TRAITS, Head, mode
 from dcign_tf.scenes.morphable import MorphableModel
 
-# Framing: the head turns about its neck, as heads do. A face well before that point moves to the side it turns to and
-# up when it is raised, so that poses differ in outline from the first blurred reconstructions on; about the middle
-# of the head, the left and the right profile would have almost the same outline, about the face, raising would move
-# little, and either is learned much later (docs/training.md). The whole profile stays in the picture; from chin
-# to hairline the face fills three quarters of its height.
+# Framing: the head turns about its neck, as heads do. Of the points that were tried this one lets both azimuth and
+# elevation be learned (docs/training.md). From chin to hairline the face fills three quarters of the picture's height.
 _CENTER = (0.0, -2.0, -2.0)
 _RADIUS = 14.0
 
