@@ -15,7 +15,7 @@ from dcign_tf.datasets.readers import READERS, Reader
 from dcign_tf.model import load_model
 from tests.datasets import toys
 
-SMALL = ("--image_size=38", "--group_size=6", "--processes=1")
+SMALL = ("--image_size=38", "--group_size=8", "--processes=1")
 COUNTS = ("--train_groups=6", "--validation_groups=2", "--test_groups=2", "--mixed_images=80")
 TINY = ("--encoder_filters=2,2,2", "--decoder_filters=2,2,2", "--latents=6", "--steps=2")
 COMMANDS = {
@@ -57,7 +57,7 @@ def test_from_images_to_rerenderings(
     assert run("dcign-data", *source(home), *SMALL, *COUNTS, f"--inspect={folder}") == 0
     told = capsys.readouterr().out
     assert (
-        "files: not made yet" in told and "0.5 to 1" in told and "mini-batches of 6 repeat" in told
+        "files: not made yet" in told and "0.5 to 1" in told and "mini-batches of 8 repeat" in told
     )
     assert not folder.exists() and Image.open(tmp_path / "data.png").width > 600
     assert run("dcign-data", *source(home), *SMALL, *COUNTS, f"--output={folder}") == 0
@@ -176,10 +176,10 @@ def test_one_identity_needs_no_ratio(home: pathlib.Path, tmp_path: pathlib.Path)
         ("dcign-data", ("--output={t}", "--crop=1,2,3,9"), "--crop: got '1,2,3,9', must be center"),
         ("dcign-data", ("--output={t}", "--source_option=x=1"), "--source_option: --source=bars has no option 'x'"),
         ("dcign-data", ("--inspect={t}", "--verify={t}"), "--verify: got --inspect, too"),
-        ("dcign-data", ("--output={t}", "--crop=center", "--source=builtin_face"), "--crop: makes no sense with --source=builtin_face"),
-        ("dcign-data", ("--output={t}", "--source=chair", "--source_path="), "--source: got 'chair', must be one of builtin_face"),
+        ("dcign-data", ("--output={t}", "--crop=center", "--source=builtin_face"), "--crop: makes no sense with"),
+        ("dcign-data", ("--output={t}", "--source=chair"), "--source: got 'chair', must be one of builtin_face"),
         ("dcign-train", ("--workdir={t}", "--render_on_the_fly"), "--render_on_the_fly: --source=bars has images"),
-        ("dcign-train", ("--workdir={t}", "--ratio=1,1"), "--ratio: got 1,1, must be 3 numbers, 0 or more, for spin, scale, intrinsic"),
+        ("dcign-train", ("--workdir={t}", "--ratio=1,1"), "--ratio: got 1,1, must be 3 numbers, 0 or more"),
         ("dcign-train", ("--workdir={t}", "--image_size=40"), "--image_size: got 40, must be 16 n - 90"),
     ],
 )  # fmt: skip
