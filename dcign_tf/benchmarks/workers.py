@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dcign_tf.errors import DcignError
+from dcign_tf.progress import progress
 
 # Threads that wait for work must not spin: another candidate has its turn.
 _ENVIRONMENT = {
@@ -100,18 +101,17 @@ def race(
     warm_up: int = 2,
     burst: int = 1,
     skip: int = 0,
-    tick: Callable[[], None] = lambda: None,
+    title: str = "racing",
 ) -> dict[str, Outcome]:
     """Times candidates in turns.
 
     Args:
         candidates: whose names all differ.
         rounds: how often each has its turn.
-        warm_up: turns before those, which do not count.
+        warm_up: turns before those, which do not count; 1 or more, since in the first some are still getting ready.
         burst: repetitions in a turn; for candidates so quick that they should not begin with cold caches each time.
         skip: the first repetitions of a turn that do not count.
-        tick: called after each turn of each candidate, warm-up included: `len(candidates) * (warm_up + rounds)`
-            times altogether.
+        title: what the progress bar says.
 
     Returns:
         The outcome of each candidate by its name, in the order given.
@@ -119,6 +119,8 @@ def race(
     Raises:
         DcignError: a candidate that requires no other packages failed.
     """
+    if warm_up < 1:
+        raise ValueError(f"warm_up: got {warm_up}, must be 1 or more")
     seconds: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
     problems = {candidate.name: _missing(candidate) for candidate in candidates}
     peaks = dict.fromkeys(seconds, 0)
@@ -130,6 +132,9 @@ def race(
                 if key not in workers:
                     workers[key] = stack.enter_context(_worker(candidate))
         # All get ready at the same time; from then on, one works at a time.
+        bar = stack.enter_context(
+            progress(len(candidates) * (warm_up + rounds), title, unit="turn")
+        )
         for turn in range(warm_up + rounds):
             for candidate in candidates:
                 worker = workers.get(repr(candidate._replace(name="", call={})))
@@ -144,7 +149,7 @@ def race(
                         peaks[candidate.name] = peak
                         if turn >= warm_up:
                             seconds[candidate.name] += took[skip:]
-                tick()
+                bar.update()
     return {
         name: Outcome(name, problem=problem)
         if problem
@@ -236,17 +241,29 @@ def _serve(
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        answer = _making(candidate)
+        while True:
+            connection.send(answer(*connection.recv()))
+
+
+def _making(
+    candidate: Candidate,
+) -> Callable[[Mapping[str, Any], int], tuple[list[float], int] | str]:
+    """Calls the factory; what it gives answers requests, with a line where it or its factory failed."""
+    try:
+        module, _, function = candidate.factory.partition(":")
+        work = getattr(importlib.import_module(module), function)(**candidate.arguments)
+    except Exception as error:
+        failure = _in_a_line(error)
+        return lambda call, count: failure
+
+    def answer(call: Mapping[str, Any], count: int) -> tuple[list[float], int] | str:
         try:
-            module, _, function = candidate.factory.partition(":")
-            work = getattr(importlib.import_module(module), function)(**candidate.arguments)
-            while True:
-                call, count = connection.recv()
-                connection.send((_times(work, call, count), peak_memory()))
-        except (EOFError, ConnectionError):
-            raise
-        except Exception as error:
-            # Whatever it is, the parent tells it.
-            connection.send(_in_a_line(error))
+            return _times(work, call, count), peak_memory()
+        except Exception as error:  # Whatever it is, the parent tells it.
+            return _in_a_line(error)
+
+    return answer
 
 
 def _times(work: Callable[..., Any], call: Mapping[str, Any], count: int) -> list[float]:

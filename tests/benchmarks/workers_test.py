@@ -33,9 +33,10 @@ def _read(path: pathlib.Path) -> list[_Entry]:
     return [_Entry(n, w, p, float(b), float(e), h, s) for n, w, p, b, e, h, s in rows]
 
 
-def test_candidates_take_turns_and_never_work_at_the_same_time(tmp_path: pathlib.Path) -> None:
+def test_candidates_take_turns_and_never_work_at_the_same_time(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "diary"
-    ticks: list[None] = []
     slow = workers.Candidate(
         "c", f"{_HERE}:diary", {"path": str(path), "name": "c", "milliseconds": 20}
     )
@@ -43,13 +44,13 @@ def test_candidates_take_turns_and_never_work_at_the_same_time(tmp_path: pathlib
         [_diary(path, "a"), slow, _diary(path, "b")],
         rounds=3,
         warm_up=1,
-        tick=lambda: ticks.append(None),
+        title="trying",
     )
     entries = _read(path)
     assert [entry.name for entry in entries] == ["a", "c", "b"] * 4
     assert all(one.ended <= other.began for one, other in itertools.pairwise(entries))
     assert len({entry.pid for entry in entries}) == 3
-    assert len(ticks) == 12
+    assert "trying: 12/12" in capsys.readouterr().err
     assert {entry.heavy for entry in entries} == {"False"}  # nothing that fixes thread counts
     assert list(outcomes) == ["a", "c", "b"]
     assert [len(outcome.seconds) for outcome in outcomes.values()] == [3, 3, 3]

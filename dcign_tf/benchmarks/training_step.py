@@ -1,0 +1,186 @@
+"""A training step, of this package and of the same network and objective in plain Keras and in PyTorch."""
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dcign_tf.benchmarks import counting, sections, workers
+from dcign_tf.benchmarks.sections import OURS, Row, Section, Settings, Verdict
+from dcign_tf.benchmarks.workers import Candidate, Outcome
+
+KERAS = ("plain Keras", "plain Keras, XLA")
+TORCH = (
+    "PyTorch, as written",
+    "PyTorch, channels last",
+    "PyTorch, compiled",
+    "PyTorch, compiled, channels last",
+)
+_PRODUCTS = (2048, 3072, 4096)
+_QUICK_PRODUCTS = (64, 96)
+
+
+def measure(settings: Settings) -> Section:
+    """Times a step of each, in turns, and what the machine can do at most."""
+    outcomes = race(settings)
+    products = [name for name in outcomes if name.startswith("matrix product")]
+    rows = sections.time_rows({n: o for n, o in outcomes.items() if n not in products})
+    operations = 2 * counting.training_multiplications(**settings.network, batch=settings.batch)
+    rates = {name: _rate(outcomes[name], int(name.split()[-1])) for name in products}
+    fastest = max(rates, key=lambda name: rates[name].median)
+    rate = rates[fastest]
+    rows.append(
+        Row(fastest, *rate[:3], "GFLOP/s", note="float32, TensorFlow; the fastest of its sizes")
+    )
+    step = workers.spread(outcomes[OURS].seconds)
+    reached = operations / 1e9 / step.median
+    shares = [100 * operations / 1e9 / seconds / rate.median for seconds in outcomes[OURS].seconds]
+    share = workers.spread(shares)
+    rows.append(
+        Row(
+            "share of it that dcign_tf reaches",
+            *share[:3],
+            "%",
+            note=f"{operations / 1e9:.1f} GFLOP in a step, {reached:.0f} GFLOP/s",
+        )
+    )
+    return Section(
+        "training",
+        f"Training step: {settings.image_size} x {settings.image_size}, {settings.latents} latents, "
+        f"batch {settings.batch}, float32",
+        rows,
+        notes=[
+            "All train the same network on the same objective, the clamp included, forward, backward and update; "
+            "tests compare their gradients. The Keras ones run as `fit` runs them.",
+            "Counted are the multiplications and additions that the exact network needs when computed directly, "
+            "the convolutions of unpooled images with their taps merged (16 instead of 49). A step may need fewer, "
+            "by fast convolution (Winograd, Toom and Cook), so that its share of the matrix-product rate can "
+            "exceed 100 %: then it does more than a machine could that multiplies each number by each.",
+        ],
+        verdicts=[
+            *_faster(outcomes, TORCH, 2.5, "the best PyTorch form"),
+            *_faster(outcomes, KERAS, 4.0, "the best plain Keras form"),
+            Verdict(
+                "training step at 85 % of the matrix-product rate or more",
+                f"{share.median:.0f} % ({share.low:.0f} to {share.high:.0f})",
+                share.median >= 85,
+            ),
+        ],
+    )
+
+
+@functools.cache
+def race(settings: Settings) -> Mapping[str, Outcome]:
+    """Times them all; once in a process, whoever asks."""
+    return workers.race(
+        candidates(settings), settings.rounds, settings.warm_up, title="training step"
+    )
+
+
+def candidates(settings: Settings) -> list[Candidate]:
+    """All that is timed here."""
+    common = {"network": settings.network, "batch": settings.batch}
+    return [
+        Candidate(OURS, f"{__name__}:ours", common),
+        *(
+            Candidate(
+                name, "dcign_tf.benchmarks.keras_twin:steps", {**common, "jit_compile": compiled}
+            )
+            for name, compiled in zip(KERAS, (False, True), strict=True)
+        ),
+        *(
+            Candidate(
+                name,
+                "dcign_tf.benchmarks.torch_twin:steps",
+                {**common, "channels_last": last, "compiled": compiled},
+                # Its compiler would keep idle processes of its own.
+                environment={"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+                requires=("torch",),
+            )
+            for name, (compiled, last) in zip(
+                TORCH, ((False, False), (False, True), (True, False), (True, True)), strict=True
+            )
+        ),
+        *(
+            Candidate(f"matrix product of side {n}", f"{__name__}:matrix_product", call={"side": n})
+            for n in (_QUICK_PRODUCTS if settings.quick else _PRODUCTS)
+        ),
+    ]
+
+
+def ours(network: dict[str, Any], batch: int, groups: int = 1) -> Callable[[], None]:
+    """A candidate: a training step of `DCIGN` with the defaults of training, as `fit` runs it.
+
+    Args:
+        network: which; `Settings.network`.
+        batch: images in a mini-batch.
+        groups: mini-batches in the step.
+    """
+    from dcign_tf.benchmarks import keras_twin
+
+    return keras_twin.train_steps(
+        compiled(network), keras_twin.cached(network["image_size"], batch, groups)
+    )
+
+
+def compiled(network: dict[str, Any]) -> Any:
+    """A `DCIGN` as training makes it by default."""
+    import keras
+
+    from dcign_tf.code import CodeLayout
+    from dcign_tf.model import DCIGN
+    from dcign_tf.training import TrainingConfig, make_optimizer
+
+    keras.utils.set_random_seed(0)
+    arguments = dict(network)
+    config = TrainingConfig()
+    model = DCIGN(layout=CodeLayout.paper(arguments.pop("latents")), **arguments)
+    model.compile(make_optimizer(config), jit_compile=config.jit_compile)
+    return model
+
+
+def matrix_product() -> Callable[[int], None]:
+    """A candidate: the product of two square matrices of float32."""
+    import tensorflow as tf
+
+    matrices = {side: tf.random.normal([2, side, side]) for side in (*_PRODUCTS, *_QUICK_PRODUCTS)}
+    product = tf.function(tf.matmul)
+
+    def work(side: int) -> None:
+        product(*tf.unstack(matrices[side]))
+
+    return work
+
+
+def imports(packages: tuple[str, ...]) -> Callable[[], None]:
+    """A candidate that does nothing but import packages."""
+    for package in packages:
+        importlib.import_module(package)
+    return lambda: None
+
+
+def best(outcomes: Mapping[str, Outcome], names: tuple[str, ...]) -> str | None:
+    """The fastest of some candidates; None when none of them could be timed."""
+    timed = [name for name in names if outcomes[name].seconds]
+    return min(timed, key=lambda n: workers.spread(outcomes[n].seconds).median, default=None)
+
+
+def _rate(outcome: Outcome, side: int) -> workers.Spread:
+    """GFLOP/s of a product of square matrices."""
+    return workers.spread([2e-9 * side**3 / seconds for seconds in outcome.seconds])
+
+
+def _faster(
+    outcomes: Mapping[str, Outcome], names: tuple[str, ...], factor: float, whom: str
+) -> list[Verdict]:
+    name = best(outcomes, names)
+    if name is None:
+        return []
+    ratio = workers.ratios(outcomes[name], outcomes[OURS])
+    return [
+        Verdict(
+            f"training step at least {factor:g} times as fast as {whom}",
+            f"{ratio.median:.2f} times ({ratio.low:.2f} to {ratio.high:.2f}) as fast as {name}",
+            ratio.median >= factor,
+        )
+    ]
