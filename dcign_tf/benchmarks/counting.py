@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from dcign_tf.networks import decoder_base
-
 
 def training_multiplications(
     image_size: int = 150,
@@ -37,10 +35,15 @@ def training_multiplications(
         layers.append(side * side * 25 * channels * filters)
         side, channels = side // 2, filters
     layers.append(2 * side * side * channels * latents)
-    side, channels = decoder_base(image_size), decoder_filters[0]
+    side, channels = decoder_side(image_size), decoder_filters[0]
     layers.append(latents * side * side * channels)
     for filters in (*decoder_filters, 1):
         side = 2 * side - 6
         layers.append(side * side * 16 * channels * filters)
         channels = filters
     return batch * (3 * sum(layers) - layers[0])
+
+
+def decoder_side(image_size: int) -> int:
+    """The side of the decoder's first feature map, as `networks.decoder_base` without importing TensorFlow."""
+    return (image_size + 90) // 16

@@ -7,10 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dcign_tf.benchmarks.counting import decoder_side
 from dcign_tf.clamping import clamp
 from dcign_tf.code import CodeLayout
-from dcign_tf.networks import decoder_base
-from dcign_tf.training import TrainingConfig, make_optimizer
 
 
 class Twin(keras.Model):
@@ -47,7 +46,7 @@ class Twin(keras.Model):
         log_variance = layers.Dense(latents, kernel_initializer=narrow)(x)
         self.encoder = keras.Model(images, [mean, log_variance])
 
-        base, first = decoder_base(image_size), decoder_filters[0]
+        base, first = decoder_side(image_size), decoder_filters[0]
         codes = keras.Input((latents,))
         x = layers.Dense(base * base * first, activation="relu", kernel_initializer=narrow)(codes)
         x = layers.Reshape((base, base, first))(x)
@@ -102,7 +101,8 @@ def steps(network: dict[str, Any], batch: int, jit_compile: bool) -> Callable[[]
     """
     keras.utils.set_random_seed(0)
     model = Twin(**network)
-    model.compile(make_optimizer(TrainingConfig()), jit_compile=jit_compile)
+    optimizer = keras.optimizers.Adam(5e-4, beta_1=0.9, beta_2=0.99, epsilon=1e-4)
+    model.compile(optimizer, jit_compile=jit_compile)
     return train_steps(model, cached(network["image_size"], batch))
 
 

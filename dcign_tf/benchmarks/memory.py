@@ -1,27 +1,28 @@
 """Peak memory of training, of this package and its peers."""
 
+from collections.abc import Mapping
+
 from dcign_tf.benchmarks import training_step, workers
 from dcign_tf.benchmarks.sections import OURS, Row, Section, Settings, Verdict
 from dcign_tf.benchmarks.training_step import KERAS, TORCH
-from dcign_tf.benchmarks.workers import Candidate
+from dcign_tf.benchmarks.workers import Candidate, Outcome
 
-_KERAS_ALONE = "importing TensorFlow and Keras, no more"
-_TORCH_ALONE = "importing PyTorch, no more"
+KERAS_ALONE = "importing TensorFlow and Keras, no more"
+TORCH_ALONE = "importing PyTorch, no more"
 _MEGABYTE = 1e6
 
 
 def measure(settings: Settings) -> Section:
     """Trains each for as long as its time is taken, in a process of its own, and reads off its peak memory."""
-    outcomes = training_step.race(settings)
-    alone = workers.race(
+    imports = workers.race(
         [
             Candidate(
-                _KERAS_ALONE,
+                KERAS_ALONE,
                 f"{training_step.__name__}:imports",
                 {"packages": ("tensorflow", "keras")},
             ),
             Candidate(
-                _TORCH_ALONE,
+                TORCH_ALONE,
                 f"{training_step.__name__}:imports",
                 {"packages": ("torch",)},
                 requires=("torch",),
@@ -31,7 +32,14 @@ def measure(settings: Settings) -> Section:
         warm_up=1,
         title="imports",
     )
-    found = {name: outcomes[name] for name in (OURS, *KERAS, *TORCH)} | alone
+    return section(settings, training_step.race(settings), imports)
+
+
+def section(
+    settings: Settings, training: Mapping[str, Outcome], imports: Mapping[str, Outcome]
+) -> Section:
+    """Writes up what a race of training steps and one of imports gave."""
+    found = {name: training[name] for name in (OURS, *KERAS, *TORCH)} | dict(imports)
     own = found[OURS].peak_bytes
     rows = []
     for name, outcome in found.items():
@@ -41,8 +49,8 @@ def measure(settings: Settings) -> Section:
         peak = outcome.peak_bytes
         megabytes = peak / _MEGABYTE
         row = Row(name, megabytes, megabytes, megabytes, "MB")
-        if name not in alone:
-            base = found[_TORCH_ALONE if name in TORCH else _KERAS_ALONE].peak_bytes
+        if name not in imports:
+            base = found[TORCH_ALONE if name in TORCH else KERAS_ALONE].peak_bytes
             row = row._replace(
                 ratio=None if name == OURS else peak / own,
                 note=f"{(peak - base) / _MEGABYTE:.0f} MB more than its imports",

@@ -1,5 +1,6 @@
 """What reading mini-batches from records costs a training step."""
 
+import pathlib
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,9 @@ from dcign_tf.datasets import rendering
 from dcign_tf.datasets.manifest import Manifest
 from dcign_tf.datasets.scenes import FACTORS, SceneConfig
 
-_CACHED = "step on one batch in memory"
-_RECORDS = "step on records"
-_ALONE = "reading a batch of records, without training"
+CACHED = "step on one batch in memory"
+RECORDS = "step on records"
+ALONE = "reading a batch of records, without training"
 # While a batch in memory has its turn, mini-batches of records pile up. They do not count.
 _BURST, _SKIP = 14, 8
 
@@ -30,14 +31,14 @@ def measure(settings: Settings) -> Section:
 
 
 def _measure(settings: Settings, folder: str) -> Section:
-    manifest = Manifest.load(folder)
+    manifest = Manifest.load(pathlib.Path(folder))
     network = {**settings.network, "image_size": manifest.image_size}
     outcomes = workers.race(
         [
             Candidate(
                 name, f"{__name__}:steps", {"network": network, "folder": folder}, {"what": name}
             )
-            for name in (_CACHED, _RECORDS, _ALONE)
+            for name in (CACHED, RECORDS, ALONE)
         ],
         rounds=max(2, settings.rounds // 5),
         warm_up=1,
@@ -46,11 +47,11 @@ def _measure(settings: Settings, folder: str) -> Section:
         title="input pipeline",
     )
     rows = sections.time_rows(outcomes, "ms", ours=None)
-    ratio = workers.ratios(outcomes[_RECORDS], outcomes[_CACHED])
-    reading = workers.spread(outcomes[_ALONE].seconds).median
-    share = 100 * reading / workers.spread(outcomes[_CACHED].seconds).median
+    ratio = workers.ratios(outcomes[RECORDS], outcomes[CACHED])
+    reading = workers.spread(outcomes[ALONE].seconds).median
+    share = 100 * reading / workers.spread(outcomes[CACHED].seconds).median
     rows = [
-        row._replace(note=f"{share:.2f} % of a step") if row.candidate == _ALONE else row
+        row._replace(note=f"{share:.2f} % of a step") if row.candidate == ALONE else row
         for row in rows
     ]
     cost, low, high = (100 * (value - 1) for value in ratio[:3])
@@ -84,10 +85,10 @@ def steps(network: dict[str, Any], folder: str) -> Callable[[str], None]:
     model = training_step.compiled(network)
     reading = iter(source.training(ratio, seed=1))
     work = {
-        _CACHED: keras_twin.train_steps(
+        CACHED: keras_twin.train_steps(
             model, keras_twin.cached(source.image_size, source.group_size)
         ),
-        _RECORDS: keras_twin.train_steps(model, source.training(ratio, seed=0)),
-        _ALONE: lambda: next(reading),
+        RECORDS: keras_twin.train_steps(model, source.training(ratio, seed=0)),
+        ALONE: lambda: next(reading),
     }
     return lambda what: work[what]()

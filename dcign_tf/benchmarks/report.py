@@ -194,10 +194,10 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, and never an exponent where a reader would not want one."""
+    """Three significant digits, or all of a larger number's."""
     if value >= 100 or value == 0:
         return f"{value:.0f}"
-    return f"{value:.3g}" if value >= 1e-3 else f"{value:.2e}"
+    return f"{value:#.3g}" if value >= 1e-3 else f"{value:.2e}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

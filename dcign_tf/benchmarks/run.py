@@ -12,7 +12,6 @@ from dcign_tf.errors import UsageError
 PARTS = {
     "training": "dcign_tf.benchmarks.training_step",
     "memory": "dcign_tf.benchmarks.memory",
-    "rendering": "dcign_tf.benchmarks.rendering",
     "pipeline": "dcign_tf.benchmarks.pipeline",
     "serving": "dcign_tf.benchmarks.serving",
     "scaling": "dcign_tf.benchmarks.scaling",

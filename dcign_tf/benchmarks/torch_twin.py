@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dcign_tf.benchmarks.counting import decoder_side
 from dcign_tf.code import CodeLayout
-from dcign_tf.networks import decoder_base
 
 
 class _Clamp(torch.autograd.Function):
@@ -48,7 +48,7 @@ class Twin(nn.Module):
         invariance_strength: float = 0.01,
     ) -> None:
         super().__init__()
-        self.base = decoder_base(image_size)
+        self.base = decoder_side(image_size)
         self.side = image_size
         for _ in encoder_filters:
             self.side = (self.side - 4) // 2

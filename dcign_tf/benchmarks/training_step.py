@@ -16,34 +16,42 @@ TORCH = (
     "PyTorch, compiled",
     "PyTorch, compiled, channels last",
 )
+_PRODUCT = "matrix product of side "
 _PRODUCTS = (2048, 3072, 4096)
 _QUICK_PRODUCTS = (64, 96)
 
 
 def measure(settings: Settings) -> Section:
     """Times a step of each, in turns, and what the machine can do at most."""
-    outcomes = race(settings)
-    products = [name for name in outcomes if name.startswith("matrix product")]
+    return section(settings, race(settings))
+
+
+def section(settings: Settings, outcomes: Mapping[str, Outcome]) -> Section:
+    """Writes up what `race` gave."""
+    products = [name for name in outcomes if name.startswith(_PRODUCT)]
     rows = sections.time_rows({n: o for n, o in outcomes.items() if n not in products})
-    operations = 2 * counting.training_multiplications(**settings.network, batch=settings.batch)
-    rates = {name: _rate(outcomes[name], int(name.split()[-1])) for name in products}
-    fastest = max(rates, key=lambda name: rates[name].median)
-    rate = rates[fastest]
-    rows.append(
-        Row(fastest, *rate[:3], "GFLOP/s", note="float32, TensorFlow; the fastest of its sizes")
+    needed = 2e-9 * counting.training_multiplications(**settings.network, batch=settings.batch)
+    rates = {name: _rates(outcomes[name], 2e-9 * int(name.split()[-1]) ** 3) for name in products}
+    fastest = max(products, key=lambda name: workers.spread(rates[name]).median)
+    ours = _rates(outcomes[OURS], needed)
+    # Turn by turn: the machine's clock is not the same all the time.
+    share = workers.spread(
+        [100 * own / most for own, most in zip(ours, rates[fastest], strict=True)]
     )
-    step = workers.spread(outcomes[OURS].seconds)
-    reached = operations / 1e9 / step.median
-    shares = [100 * operations / 1e9 / seconds / rate.median for seconds in outcomes[OURS].seconds]
-    share = workers.spread(shares)
-    rows.append(
+    rows += [
         Row(
-            "share of it that dcign_tf reaches",
+            fastest,
+            *workers.spread(rates[fastest])[:3],
+            "GFLOP/s",
+            note="float32, TensorFlow; the fastest of its sizes",
+        ),
+        Row(
+            "dcign_tf's share of that rate",
             *share[:3],
             "%",
-            note=f"{operations / 1e9:.1f} GFLOP in a step, {reached:.0f} GFLOP/s",
-        )
-    )
+            note=f"{needed:.1f} GFLOP in a step, {workers.spread(ours).median:.0f} GFLOP/s",
+        ),
+    ]
     return Section(
         "training",
         f"Training step: {settings.image_size} x {settings.image_size}, {settings.latents} latents, "
@@ -102,7 +110,7 @@ def candidates(settings: Settings) -> list[Candidate]:
             )
         ),
         *(
-            Candidate(f"matrix product of side {n}", f"{__name__}:matrix_product", call={"side": n})
+            Candidate(f"{_PRODUCT}{n}", f"{__name__}:matrix_product", call={"side": n})
             for n in (_QUICK_PRODUCTS if settings.quick else _PRODUCTS)
         ),
     ]
@@ -165,9 +173,9 @@ def best(outcomes: Mapping[str, Outcome], names: tuple[str, ...]) -> str | None:
     return min(timed, key=lambda n: workers.spread(outcomes[n].seconds).median, default=None)
 
 
-def _rate(outcome: Outcome, side: int) -> workers.Spread:
-    """GFLOP/s of a product of square matrices."""
-    return workers.spread([2e-9 * side**3 / seconds for seconds in outcome.seconds])
+def _rates(outcome: Outcome, operations: float) -> list[float]:
+    """So many operations in each repetition's time."""
+    return [operations / seconds for seconds in outcome.seconds]
 
 
 def _faster(

@@ -33,6 +33,9 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
+# Seconds for a process to end by itself, once it has nothing left to do.
+_PATIENCE = 5.0
+
 
 class Candidate(NamedTuple):
     """Something to be timed.
@@ -226,7 +229,7 @@ def _worker(candidate: Candidate) -> Iterator[_Worker]:
             yield _Worker(process, ours, log)
         finally:
             ours.close()
-            # It has no more to say, and libraries may take their time to end well.
+            process.join(_PATIENCE)
             process.kill()
             process.join()
 
