@@ -91,27 +91,24 @@ class Twin(keras.Model):
         return {"objective": total}
 
 
-def steps(network: dict[str, Any], batch: int, jit_compile: bool) -> Callable[[], None]:
+def steps(network: dict[str, Any], images: np.ndarray, jit_compile: bool) -> Callable[[], None]:
     """A candidate: a training step of the twin, as `fit` runs it.
 
     Args:
         network: which; `Settings.network`.
-        batch: images in the mini-batch.
+        images: uint8 [G, B, S, S, 1], the step's batch.
         jit_compile: of `compile`.
     """
     keras.utils.set_random_seed(0)
     model = Twin(**network)
     optimizer = keras.optimizers.Adam(5e-4, beta_1=0.9, beta_2=0.99, epsilon=1e-4)
     model.compile(optimizer, jit_compile=jit_compile)
-    return train_steps(model, cached(network["image_size"], batch))
+    return train_steps(model, cached(images))
 
 
-def cached(image_size: int, batch: int, groups: int = 1) -> tf.data.Dataset:
-    """One stack of groups again and again: (uint8 [G, B, S, S, 1], int32 [G])."""
-    shape = (groups, batch, image_size, image_size, 1)
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    active = np.zeros([groups], np.int32)
-    return tf.data.Dataset.from_tensors((images, active)).repeat()
+def cached(images: np.ndarray) -> tf.data.Dataset:
+    """One stack of groups again and again, in which the first factor varies: (uint8 [G, B, S, S, 1], int32 [G])."""
+    return tf.data.Dataset.from_tensors((images, np.zeros([len(images)], np.int32))).repeat()
 
 
 def train_steps(model: keras.Model, dataset: tf.data.Dataset) -> Callable[[], None]:

@@ -85,9 +85,7 @@ def steps(network: dict[str, Any], folder: str) -> Callable[[str], None]:
     model = training_step.compiled(network)
     reading = iter(source.training(ratio, seed=1))
     work = {
-        CACHED: keras_twin.train_steps(
-            model, keras_twin.cached(source.image_size, source.group_size)
-        ),
+        CACHED: keras_twin.train_steps(model, keras_twin.cached(next(reading)[0].numpy())),
         RECORDS: keras_twin.train_steps(model, source.training(ratio, seed=0)),
         ALONE: lambda: next(reading),
     }

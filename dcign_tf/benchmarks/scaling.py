@@ -52,12 +52,17 @@ def measure(settings: Settings) -> Section:
 
 
 def _candidate(settings: Settings, axis: str, value: int) -> Candidate:
-    arguments = {"network": settings.network, "batch": settings.batch, "groups": 1}
-    if axis in arguments:
-        arguments[axis] = value
-    else:
-        arguments["network"] = {**settings.network, axis: value}
-    return Candidate(f"{_LABELS[axis]}: {value}", f"{training_step.__name__}:ours", arguments)
+    sizes = {"image_size": settings.image_size, "batch": settings.batch, "groups": 1}
+    network = settings.network
+    if axis in sizes:
+        sizes[axis] = value
+    if axis in network:
+        network[axis] = value
+    return Candidate(
+        f"{_LABELS[axis]}: {value}",
+        f"{training_step.__name__}:ours",
+        {"network": network, "images": training_step.faces(**sizes)},
+    )
 
 
 def plot(curves: Mapping[str, Mapping[int, Spread]]) -> bytes:

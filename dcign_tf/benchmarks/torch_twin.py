@@ -117,13 +117,13 @@ class Twin(nn.Module):
 
 
 def steps(
-    network: dict[str, Any], batch: int, channels_last: bool, compiled: bool
+    network: dict[str, Any], images: np.ndarray, channels_last: bool, compiled: bool
 ) -> Callable[[], None]:
     """A candidate: a training step.
 
     Args:
         network: which; `Settings.network`.
-        batch: images in the mini-batch.
+        images: uint8 [G, B, S, S, 1], the step's batch.
         channels_last: whether tensors lie in memory with their channels last.
         compiled: whether `torch.compile` has a go at it.
     """
@@ -135,14 +135,14 @@ def steps(
     optimizer = torch.optim.Adam(
         twin.parameters(), lr=5e-4, betas=(0.9, 0.99), eps=1e-4, fused=True
     )
-    shape = (batch, 1, network["image_size"], network["image_size"])
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
-    active = torch.zeros(1, dtype=torch.int64)
+    groups, batch, side = images.shape[:3]
+    pixels = torch.from_numpy(images.reshape(groups * batch, 1, side, side).copy())
+    active = torch.zeros(groups, dtype=torch.int64)
 
     def step() -> None:
-        images = (pixels.float() / 255).contiguous(memory_format=layout)
+        x = (pixels.float() / 255).contiguous(memory_format=layout)
         optimizer.zero_grad(set_to_none=True)
-        total = objective(images, active, torch.randn(1, batch, network["latents"]))
+        total = objective(x, active, torch.randn(groups, batch, network["latents"]))
         total.backward()
         optimizer.step()
         if not np.isfinite(total.item()):

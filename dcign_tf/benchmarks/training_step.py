@@ -5,6 +5,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from dcign_tf.benchmarks import counting, sections, workers
 from dcign_tf.benchmarks.sections import OURS, Row, Section, Settings, Verdict
 from dcign_tf.benchmarks.workers import Candidate, Outcome
@@ -87,7 +89,8 @@ def race(settings: Settings) -> Mapping[str, Outcome]:
 
 def candidates(settings: Settings) -> list[Candidate]:
     """All that is timed here."""
-    common = {"network": settings.network, "batch": settings.batch}
+    images = faces(settings.image_size, settings.batch)
+    common = {"network": settings.network, "images": images}
     return [
         Candidate(OURS, f"{__name__}:ours", common),
         *(
@@ -116,19 +119,24 @@ def candidates(settings: Settings) -> list[Candidate]:
     ]
 
 
-def ours(network: dict[str, Any], batch: int, groups: int = 1) -> Callable[[], None]:
+def faces(image_size: int, batch: int, groups: int = 1) -> np.ndarray:
+    """Groups of pictures of the built-in face; uint8 [G, B, S, S, 1]."""
+    from dcign_tf.datasets.scenes import SceneConfig, SceneSampler
+
+    sampler = SceneSampler(SceneConfig(image_size=image_size, group_size=batch))
+    return np.stack([sampler.group("train", "azimuth", index).images for index in range(groups)])
+
+
+def ours(network: dict[str, Any], images: np.ndarray) -> Callable[[], None]:
     """A candidate: a training step of `DCIGN` with the defaults of training, as `fit` runs it.
 
     Args:
         network: which; `Settings.network`.
-        batch: images in a mini-batch.
-        groups: mini-batches in the step.
+        images: uint8 [G, B, S, S, 1], the step's batch.
     """
     from dcign_tf.benchmarks import keras_twin
 
-    return keras_twin.train_steps(
-        compiled(network), keras_twin.cached(network["image_size"], batch, groups)
-    )
+    return keras_twin.train_steps(compiled(network), keras_twin.cached(images))
 
 
 def compiled(network: dict[str, Any]) -> Any:

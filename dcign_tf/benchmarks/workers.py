@@ -15,6 +15,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pathlib
+import pickle
 import resource
 import statistics
 import sys
@@ -128,10 +129,10 @@ def race(
     problems = {candidate.name: _missing(candidate) for candidate in candidates}
     peaks = dict.fromkeys(seconds, 0)
     with contextlib.ExitStack() as stack:
-        workers: dict[str, _Worker] = {}
+        workers: dict[bytes, _Worker] = {}
         for candidate in candidates:
             if not problems[candidate.name]:
-                key = repr(candidate._replace(name="", call={}))
+                key = _process(candidate)
                 if key not in workers:
                     workers[key] = stack.enter_context(_worker(candidate))
         # All get ready at the same time; from then on, one works at a time.
@@ -140,7 +141,7 @@ def race(
         )
         for turn in range(warm_up + rounds):
             for candidate in candidates:
-                worker = workers.get(repr(candidate._replace(name="", call={})))
+                worker = workers.get(_process(candidate))
                 if worker is not None and not problems[candidate.name]:
                     try:
                         took, peak = worker.work(candidate.call, burst)
@@ -170,6 +171,11 @@ def peak_memory() -> int:
     except (OSError, IndexError):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _process(candidate: Candidate) -> bytes:
+    """What candidates that share a process have in common."""
+    return pickle.dumps(candidate._replace(name="", call={}))
 
 
 def _missing(candidate: Candidate) -> str:
