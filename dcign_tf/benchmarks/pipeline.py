@@ -67,7 +67,7 @@ def _measure(settings: Settings, folder: str) -> Section:
         verdicts=[
             Verdict(
                 "input pipeline costs less than 3 % of a step",
-                f"{cost:+.1f} % ({low:+.1f} to {high:+.1f})",
+                f"{cost:+.1f} % ({low:+.1f} to {high:+.1f}); reading alone takes {share:.2f} %",
                 cost < 3,
             )
         ],

@@ -76,10 +76,11 @@ def plot(curves: Mapping[str, Mapping[int, Spread]]) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=(3.5 * len(curves), 3.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for panel, (axis, points) in zip(panels, curves.items(), strict=True):
         xs = list(points)
         medians = [point.median for point in points.values()]
@@ -94,6 +95,9 @@ def plot(curves: Mapping[str, Mapping[int, Spread]]) -> bytes:
         panel.set_xticks(xs, [str(x) for x in xs], minor=False)
         panel.set_xticks([], minor=True)
     panels[0].set_ylabel("seconds per training step")
+    panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[0].yaxis.set_minor_locator(NullLocator())
+    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.suptitle(
         "Training step; dashed: proportional to what is varied, or to the number of pixels",
         fontsize=10,

@@ -14,6 +14,7 @@ into --output.
 
 from absl import flags
 
+from dcign_tf.benchmarks import run
 from dcign_tf.cli import common
 from dcign_tf.errors import UsageError
 
@@ -21,7 +22,7 @@ FLAGS = common.command_flags()
 _PARTS = flags.DEFINE_list(
     "parts",
     None,
-    "what to measure, of training, memory, rendering, pipeline, serving and scaling; by default all",
+    f"what to measure, some of {', '.join(run.PARTS)}; by default all",
     flag_values=FLAGS,
 )
 _ROUNDS = flags.DEFINE_integer(
@@ -43,7 +44,7 @@ _OUTPUT = flags.DEFINE_string(
 _QUICK = flags.DEFINE_boolean(
     "quick",
     False,
-    "tiny networks and three turns: shows in a minute that everything works, its figures mean nothing",
+    "tiny networks and three turns: shows in two minutes that everything works, its figures mean nothing",
     flag_values=FLAGS,
 )
 
@@ -51,7 +52,6 @@ _QUICK = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     """Measures as the flags say."""
     del argv
-    from dcign_tf.benchmarks import run
     from dcign_tf.benchmarks.sections import Settings
 
     parts = list(run.PARTS) if _PARTS.value is None else _PARTS.value
