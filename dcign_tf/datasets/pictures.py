@@ -1,0 +1,93 @@
+"""Image files of data sets: one at a time as grey bytes, and lists of them as `Images`."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from dcign_tf import images
+from dcign_tf.errors import DcignError
+
+# Packing reads as many images at once as there are cores; networks take images of some hundred pixels a side.
+MAX_PIXELS = 1 << 24
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def read_grey(
+    data: bytes | str | os.PathLike[str], name: str | os.PathLike[str] | None = None
+) -> np.ndarray:
+    """Reads an image of a data set, given its bytes or its file's name, as `images.read_grey` does; uint8 [H, W].
+
+    Args:
+        data: the bytes of a PNG or JPEG, or its file's name.
+        name: what to call it in errors, such as the archive and its member; the file's name by default.
+
+    Raises:
+        DcignError: it cannot be read, is no PNG or JPEG, is damaged, or has more than `MAX_PIXELS` pixels.
+    """
+    return images.read_grey(data, None if name is None else os.fspath(name), MAX_PIXELS)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Images in files of their own; implements `tables.Images`.
+
+    Attributes:
+        root: folder of all of them.
+        names: of each image's file, within `root`.
+    """
+
+    root: str
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, row: int) -> np.ndarray:
+        """See `tables.Images.read`."""
+        return read_grey(os.path.join(self.root, self.names[row]))
+
+
+def natural(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
+    """A key that sorts names as people count: batch2 before batch10."""
+    # Splitting leaves texts at even places and digits at odd ones. Names that count alike (1, 01) sort as texts.
+    counted = tuple(
+        (int(part), "") if at % 2 else (-1, part)
+        for at, part in enumerate(re.split("([0-9]{1,18})", name))
+    )
+    return counted, name
+
+
+def folders_in(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """The folders in a folder, sorted naturally; hidden ones are passed over.
+
+    Raises:
+        DcignError: `folder` is none, or cannot be read.
+    """
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def images_in(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """The PNG and JPEG files in a folder, sorted naturally; hidden ones are passed over.
+
+    Raises:
+        DcignError: `folder` is none, or cannot be read.
+    """
+    return [
+        path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    ]
+
+
+def _entries(folder: str | os.PathLike[str]) -> Iterable[pathlib.Path]:
+    folder = pathlib.Path(folder)
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise DcignError(f"{folder}: {error.strerror or error}; expected a folder") from error
+    except ValueError as error:  # A zero byte in the name.
+        raise DcignError(f"{str(folder)!r}: not a folder's name ({error})") from error
+    # Hidden files: what systems and editors leave beside images, such as ._image.png.
+    return [folder / name for name in sorted(names, key=natural) if not name.startswith(".")]
