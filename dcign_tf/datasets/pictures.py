@@ -2,9 +2,8 @@
 
 import dataclasses
 import os
-import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -61,33 +60,45 @@ def natural(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     return counted, name
 
 
-def folders_in(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The folders in a folder, sorted naturally; hidden ones are passed over.
+def folders_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the folders in a folder, sorted naturally; hidden ones are passed over.
 
     Raises:
         DcignError: `folder` is none, or cannot be read.
     """
-    return [path for path in _entries(folder) if path.is_dir()]
+    return _names(folder, lambda entry: entry.is_dir())
 
 
-def images_in(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The PNG and JPEG files in a folder, sorted naturally; hidden ones are passed over.
+def images_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the PNG and JPEG files in a folder, sorted naturally; hidden ones are passed over.
 
     Raises:
         DcignError: `folder` is none, or cannot be read.
     """
-    return [
-        path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()
-    ]
+    return _names(
+        folder, lambda entry: entry.name.lower().endswith(SUFFIXES) and not entry.is_dir()
+    )
 
 
-def _entries(folder: str | os.PathLike[str]) -> Iterable[pathlib.Path]:
-    folder = pathlib.Path(folder)
+def files_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of all that is in a folder and is no folder, sorted naturally; hidden ones are passed over.
+
+    Raises:
+        DcignError: `folder` is none, or cannot be read.
+    """
+    return _names(folder, lambda entry: not entry.is_dir())
+
+
+def _names(folder: str | os.PathLike[str], wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    folder = os.fspath(folder)
     try:
-        names = os.listdir(folder)
+        with os.scandir(folder) as entries:
+            # Hidden files: what systems and editors leave beside images, such as ._image.png.
+            names = [
+                entry.name for entry in entries if not entry.name.startswith(".") and wanted(entry)
+            ]
     except OSError as error:
         raise DcignError(f"{folder}: {error.strerror or error}; expected a folder") from error
     except ValueError as error:  # A zero byte in the name.
-        raise DcignError(f"{str(folder)!r}: not a folder's name ({error})") from error
-    # Hidden files: what systems and editors leave beside images, such as ._image.png.
-    return [folder / name for name in sorted(names, key=natural) if not name.startswith(".")]
+        raise DcignError(f"{folder!r}: not a folder's name ({error})") from error
+    return sorted(names, key=natural)

@@ -111,8 +111,9 @@ def test_listing_a_folder(tmp_path: pathlib.Path) -> None:
     (tmp_path / "b2").mkdir()
     (tmp_path / "b10.png").mkdir()
     (tmp_path / ".git").mkdir()
-    assert [path.name for path in pictures.images_in(tmp_path)] == ["8.jpeg", "9.PNG", "10.png"]
-    assert [path.name for path in pictures.folders_in(tmp_path)] == ["b2", "b10.png"]
+    assert pictures.images_in(tmp_path) == ["8.jpeg", "9.PNG", "10.png"]
+    assert pictures.folders_in(tmp_path) == ["b2", "b10.png"]
+    assert pictures.files_in(tmp_path) == ["8.jpeg", "9.PNG", "10.png", "readme.txt"]
     with pytest.raises(DcignError, match="readme.txt: Not a directory; expected a folder"):
         pictures.folders_in(tmp_path / "readme.txt")
     with pytest.raises(DcignError, match="not a folder's name"):
