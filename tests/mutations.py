@@ -30,6 +30,7 @@ import struct
 import sys
 import tempfile
 import traceback
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -63,6 +64,19 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
         for _ in range(rng.randint(1, 4)):
             content = rng.choice(_DAMAGES)(content, rng)
     return content
+
+
+def mend_png(data: bytes) -> bytes:
+    """Mends the checksums of a PNG's chunks, so that what was changed is not just refused for them."""
+    mended, at = data[:8], 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        if at + 12 + length > len(data):
+            break
+        chunk = data[at + 4 : at + 8 + length]
+        mended += struct.pack(">I", length) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        at += 12 + length
+    return mended + data[at:]
 
 
 def _place(data: bytes, rng: random.Random) -> int:

@@ -81,15 +81,23 @@ def load(path: str) -> ImageTable:
     )
 
 
-def _groups_of(path: str, folder: str) -> list[str]:
-    """The folders of mini-batches of a factor."""
-    factor = os.path.basename(folder)
-    place = os.path.join(path, folder)
-    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", factor) or factor == MIXED:
+def check_factor_name(name: str, where: str) -> None:
+    """Checks that a factor can have this name.
+
+    Raises:
+        DcignError: it cannot; the message starts with `where`.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name) or name == MIXED:
         raise DcignError(
-            f"{place}: a factor's name must be lower-case letters, digits and underscores, a letter first, and not "
+            f"{where}: a factor's name must be lower-case letters, digits and underscores, a letter first, and not "
             f"{MIXED}"
         )
+
+
+def _groups_of(path: str, folder: str) -> list[str]:
+    """The folders of mini-batches of a factor."""
+    place = os.path.join(path, folder)
+    check_factor_name(os.path.basename(folder), place)
     if pictures.images_in(place):
         raise DcignError(f"{place}: has images; they must be in a folder for each mini-batch")
     groups = pictures.folders_in(place)

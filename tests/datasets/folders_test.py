@@ -2,6 +2,8 @@
 
 import pathlib
 import pickle
+import random
+import struct
 
 import numpy as np
 import pytest
@@ -136,14 +138,39 @@ def check_folder(folder: pathlib.Path) -> None:
         assert 0 < image.size <= pictures.MAX_PIXELS
 
 
-@pytest.mark.slow
-def test_damaged_images(tmp_path: pathlib.Path) -> None:
+def _damage(data: bytes, rng: random.Random) -> bytes:
+    mutated = mutations.mutate(data, rng)
+    return mutations.mend_png(mutated) if data[:4] == b"\x89PNG" and rng.random() < 0.8 else mutated
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(40, id="some"), pytest.param(4000, id="many", marks=pytest.mark.slow)]
+)
+def test_damaged_images(count: int, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "data"
     _write(folder / "azimuth" / "1", 7)
     _write(folder / "smile" / "1", 7, suffix=".jpg")
     victims = ["azimuth/1/8.png", "smile/1/8.jpg"]
-    report = mutations.run(check_folder, folder, victims, 2000)
+    report = mutations.run(check_folder, folder, victims, count, mutator=_damage)
     print(report)
     assert not report.problems, report
     assert report.valid > 0
     assert report.refused > 0
+
+
+def _absurd(data: bytes, rng: random.Random) -> bytes:
+    """A PNG of 100,000 x 100,000 pixels."""
+    del rng
+    at = data.index(b"IHDR") + 4
+    return mutations.mend_png(data[:at] + struct.pack(">II", 100_000, 100_000) + data[at + 8 :])
+
+
+def test_absurd_sizes_take_no_memory(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "data"
+    _write(folder / "azimuth" / "1", 7)
+    report = mutations.run(
+        check_folder, folder, ["azimuth/1/8.png"], 1, megabytes=16, mutator=_absurd
+    )
+    assert not report.problems, report
+    assert report.refused == 1
+    assert "has 100000 x 100000 pixels" in str(report)
