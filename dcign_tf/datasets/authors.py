@@ -36,7 +36,7 @@ _BATCH_FILE = r"batch[0-9]{1,18}(\.t7)?"
 _TOLERANCE = 1e-3  # By how much resizing and rounding may have left [0, 1].
 
 
-def load(path: str, *, batch_size: str = "20") -> ImageTable:
+def load(path: str, *, batch_size: int = 20) -> ImageTable:
     """Reads the authors' data; sets that are not there are left out, as `ImageTable.source` says.
 
     Each batch stays one group. `FT_training` and `FT_test` are for training and testing; sets without `FT_test`, as
@@ -50,16 +50,15 @@ def load(path: str, *, batch_size: str = "20") -> ImageTable:
         UsageError: the option makes no sense.
         DcignError: there is no set in which an angle varies, or a batch is not whole; the message names it.
     """
-    if not re.fullmatch("[0-9]{1,4}", batch_size) or int(batch_size) < 2:
-        raise UsageError(f"batch_size: got {batch_size!r}, must be a number from 2 to 9999")
-    size = int(batch_size)
+    if not 2 <= batch_size <= 10_000:
+        raise UsageError(f"--source_option=batch_size: got {batch_size}, must be 2 to 10000")
     there = set(pictures.folders_in(path))
     found: dict[str, list[_Batch]] = {}
     for name in SETS:
         if f"th_{name}" in there:
-            found[name] = _cached(path, f"th_{name}", size)
+            found[name] = _cached(path, f"th_{name}", batch_size)
         elif name in there:
-            found[name] = _pictured(path, name, size)
+            found[name] = _pictured(path, name, batch_size)
     factors = tuple(SETS[name] for name in found if SETS[name] != INTRINSIC)
     if not factors:
         raise DcignError(
@@ -70,15 +69,17 @@ def load(path: str, *, batch_size: str = "20") -> ImageTable:
     # Whose face it is nobody wrote down: batches of one number are taken to show the same, that they stay together.
     numbers: dict[tuple[str | None, int], int] = {}
     identity = [numbers.setdefault((b.split, b.number), len(numbers)) for _, b in batches]
-    rows = np.arange(len(batches) * size).reshape(-1, size).tolist()
+    rows = np.arange(len(batches) * batch_size).reshape(-1, batch_size).tolist()
     return ImageTable(
         source=_source(found),
-        images=_Images(path, tuple(file for _, batch in batches for file in batch.files), size),
+        images=_Images(
+            path, tuple(file for _, batch in batches for file in batch.files), batch_size
+        ),
         factors=factors,
-        values=dict.fromkeys(factors, np.full(len(batches) * size, np.nan)),
+        values=dict.fromkeys(factors, np.full(len(batches) * batch_size, np.nan)),
         units=dict.fromkeys(factors, "degrees"),
         periods={},
-        identity=np.repeat(np.array(identity, np.int64), size),
+        identity=np.repeat(np.array(identity, np.int64), batch_size),
         groups=tuple(
             FixedGroup(batch.split, factor, tuple(rows[at]))
             for at, (factor, batch) in enumerate(batches)

@@ -38,23 +38,23 @@ _BATCH = 4096  # rows of Parquet at a time
 def load(
     path: str,
     *,
-    factors: str = "",
-    identity: str = "",
+    factors: Sequence[str] | None = None,
+    identity: Sequence[str] = (),
     path_column: str = "path",
-    split_column: str = "",
-    units: str = "",
-    periods: str = "",
+    split_column: str | None = None,
+    units: Sequence[str] = (),
+    periods: Sequence[str] = (),
 ) -> ImageTable:
     """Reads a table of images.
 
     Args:
         path: the table.
-        factors: names of the columns that are factors, separated by commas, in the order of the code; by default all
-            columns that are nothing else.
+        factors: names of the columns that are factors, in the order of the code; by default all columns that are
+            nothing else.
         identity: names of the columns that together say what an image shows apart from the factors.
         path_column: name of the column of paths, which are relative to the table's folder. Links are followed.
         split_column: name of the column that says train, validation or test; by default "split", if there is one.
-        units: units of factors, such as "height=m,tilt=degrees"; by default "degrees" for azimuth, elevation and
+        units: units of factors, such as "height=m"; by default "degrees" for azimuth, elevation and
             light_azimuth, none for others.
         periods: periods of factors that close, such as "azimuth=360".
 
@@ -70,7 +70,9 @@ def load(
     for name, text in _pairs("periods", periods, role.factors).items():
         period_of[name] = _number(text) or 0.0
         if period_of[name] <= 0:
-            raise UsageError(f"periods: got {text!r} for {name}, must be a number above 0")
+            raise UsageError(
+                f"--source_option=periods: got {text!r} for {name}, must be a number above 0"
+            )
     folder = os.path.dirname(path)
     files: dict[str, str] = {}  # and where each was found
     values = [array.array("d") for _ in role.factors]
@@ -99,7 +101,7 @@ def load(
             if value is None:
                 raise DcignError(
                     f"{where}, column {factor}: got {_short(cell[factor])}, must be a finite number"
-                    + ("" if factors else "; the option factors names the columns that are factors")
+                    + ("" if factors else "; --factors names the columns that are")
                 )
             column.append(value)
         shown = tuple(str(cell[column]) for column in role.identity)
@@ -148,20 +150,25 @@ class _Roles(NamedTuple):
 
 
 def _roles(
-    path: str, columns: Sequence[str], factors: str, identity: str, path_column: str, split: str
+    path: str,
+    columns: Sequence[str],
+    factors: Sequence[str] | None,
+    identity: Sequence[str],
+    path_column: str,
+    split: str | None,
 ) -> _Roles:
     """Says which columns are what, once all of them prove to be there."""
     for name in columns:
         if columns.count(name) > 1:
             raise DcignError(f"{path}: has two columns {_quote(name)}; names must be different")
-    shows = _names("identity", identity)
-    chosen = _names("factors", factors)
-    split_column = split or ("split" if "split" in {*columns} - {*shows, *chosen} else None)
+    chosen = list(factors or ())
+    if split is None and "split" in {*columns} - {*identity, *chosen}:
+        split = "split"
     asked = {
-        "path_column": [path_column],
-        "identity": shows,
-        "factors": chosen,
-        "split_column": [split_column] if split_column else [],
+        "--source_option=path_column": [path_column],
+        "--source_option=identity": list(identity),
+        "--factors": chosen,
+        "--source_option=split_column": [] if split is None else [split],
     }
     for option, names in asked.items():
         for name in names:
@@ -173,7 +180,7 @@ def _roles(
     twice = next((name for name in taken if taken.count(name) > 1), None)
     if twice:
         options = [option for option, names in asked.items() if twice in names]
-        raise UsageError(f"{' and '.join(options)}: both name the column {_quote(twice)}")
+        raise UsageError(f"{' and '.join(options)}: the column {_quote(twice)} is named twice")
     found = tuple(chosen or [name for name in columns if name not in taken])
     for name in found:
         check_factor_name(name, f"{path}: column {_quote(name)}")
@@ -181,29 +188,20 @@ def _roles(
             raise DcignError(f"{path}: column {_quote(name)}: {INTRINSIC} is what no factor says")
     if not found:
         raise DcignError(f"{path}: has no column of a factor beside {', '.join(taken)}")
-    return _Roles(path_column, found, tuple(shows), split_column)
+    return _Roles(path_column, found, tuple(identity), split)
 
 
-def _names(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")] if text else []
-    if "" in names or len(set(names)) < len(names):
-        raise UsageError(
-            f"{option}: got {text!r}, must be different names of columns, separated by commas"
-        )
-    return names
-
-
-def _pairs(option: str, text: str, factors: Sequence[str]) -> dict[str, str]:
-    """Parses "azimuth=360,height=m"."""
-    pairs = {}
-    for pair in text.split(",") if text else []:
+def _pairs(option: str, pairs: Sequence[str], factors: Sequence[str]) -> dict[str, str]:
+    """Parses "azimuth=360", "height=m"."""
+    values = {}
+    for pair in pairs:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or name not in factors or not value:
             raise UsageError(
-                f"{option}: got {pair!r}, must be factor=value with a factor of {', '.join(factors)}"
+                f"--source_option={option}: got {pair!r}, must be <factor>=<value>, a factor of {', '.join(factors)}"
             )
-        pairs[name] = value
-    return pairs
+        values[name] = value
+    return values
 
 
 def _number(cell: object) -> float | None:

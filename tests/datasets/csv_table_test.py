@@ -56,7 +56,7 @@ def _write(folder: pathlib.Path, kind: str, columns: dict[str, list[Any]]) -> st
     return str(path)
 
 
-_FACTORS = {"factors": "azimuth,height"}
+_FACTORS: dict[str, Any] = {"factors": ["azimuth", "height"]}
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -64,10 +64,10 @@ def test_both_kinds_are_read(kind: str, tmp_path: pathlib.Path) -> None:
     path = _write(tmp_path, kind, {**_COLUMNS, "split": ["train", "test", "train"]})
     table = csv_table.load(
         path,
-        factors="height, azimuth",
-        identity="person,session",
-        units="height=m",
-        periods="azimuth=360",
+        factors=("height", "azimuth"),
+        identity=["person", "session"],
+        units=["height=m"],
+        periods=["azimuth=360"],
     )
     assert table.factors == ("height", "azimuth")
     assert table.values["azimuth"].tolist() == [-30.5, 0, 100]
@@ -83,7 +83,7 @@ def test_both_kinds_are_read(kind: str, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_all_other_columns_are_factors(kind: str, tmp_path: pathlib.Path) -> None:
-    table = csv_table.load(_write(tmp_path, kind, _COLUMNS), identity="person")
+    table = csv_table.load(_write(tmp_path, kind, _COLUMNS), identity=["person"])
     assert table.factors == ("azimuth", "height", "session")
     assert table.split is None
     path = _write(tmp_path, kind, {k: v for k, v in _COLUMNS.items() if k != "person"})
@@ -150,25 +150,28 @@ def test_an_identity_is_in_one_split(tmp_path: pathlib.Path) -> None:
     with pytest.raises(
         DcignError, match="line 4, column part: 'Änne' is for test here and for tra"
     ):
-        csv_table.load(path, identity="person", **options)
+        csv_table.load(path, identity=["person"], **options)
     assert csv_table.load(path, **options).split == ("train", "test", "test")
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"path_column": "file"}, "path_column: .* has no column 'file'; it has path, azimuth, h"),
-        ({"factors": "azimuth,tilt"}, "factors: .* has no column 'tilt'"),
-        ({"identity": "who"}, "identity: .* has no column 'who'"),
-        ({"split_column": "split"}, "split_column: .* has no column 'split'"),
-        ({"factors": "azimuth,azimuth"}, "factors: got 'azimuth,azimuth', must be different"),
-        ({"factors": "azimuth,,height"}, "factors: got"),
-        ({"factors": "azimuth", "identity": "azimuth"}, "identity and factors: both name the col"),
-        ({"factors": "path"}, "path_column and factors: both name the column 'path'"),
-        ({"factors": "azimuth", "units": "height=m"}, "units: got 'height=m', must be factor=val"),
-        ({"factors": "azimuth", "units": "azimuth"}, "units: got 'azimuth', must be"),
-        ({"factors": "azimuth", "periods": "azimuth=-1"}, "periods: got '-1' for azimuth, must be"),
-        ({"factors": "azimuth", "periods": "azimuth=x"}, "periods: got 'x' for azimuth"),
+        ({"path_column": "file"}, "=path_column: .* has no column 'file'; it has path, azimuth, h"),
+        ({"factors": ["azimuth", "tilt"]}, "--factors: .* has no column 'tilt'"),
+        ({"identity": ["who"]}, "=identity: .* has no column 'who'"),
+        ({"split_column": "split"}, "=split_column: .* has no column 'split'"),
+        ({"factors": ["azimuth", "azimuth"]}, "--factors: the column 'azimuth' is named twice"),
+        ({"factors": ["azimuth", ""]}, "--factors: .* has no column ''"),
+        (
+            {"factors": ["azimuth"], "identity": ["azimuth"]},
+            "--source_option=identity and --factors: the column 'azimuth' is named twice",
+        ),
+        ({"factors": ["path"]}, "=path_column and --factors: the column 'path' is named twice"),
+        ({**_FACTORS, "units": ["tilt=m"]}, "=units: got 'tilt=m', must be <factor>=<value>"),
+        ({**_FACTORS, "units": ["azimuth"]}, "=units: got 'azimuth', must be"),
+        ({**_FACTORS, "periods": ["azimuth=-1"]}, "=periods: got '-1' for azimuth, must be"),
+        ({**_FACTORS, "periods": ["azimuth=x"]}, "=periods: got 'x' for azimuth"),
     ],
 )
 def test_options_that_make_no_sense(options, told: str, tmp_path: pathlib.Path) -> None:
@@ -191,7 +194,7 @@ def test_options_that_make_no_sense(options, told: str, tmp_path: pathlib.Path) 
         (b"path,azimuth\na/1.png,\xff\n", "not UTF-8 text, soon after line"),
         (b"path,azimuth\n" + b"x" * 5000 + b",1\n", "not CSV: a cell of more than 4096 char"),
         (b"path,azimuth\n" + b"," * 2_000_000, "not CSV: longer than 1048576 characters"),
-        (b"path,azimuth\na/1.png,x\n", "got 'x', must be .*; the option factors names the col"),
+        (b"path,azimuth\na/1.png,x\n", "got 'x', must be .*; --factors names the columns"),
         (b"PAR1" + b"x" * 100, "a damaged Parquet file"),
         (b"PAR1", "a damaged Parquet file"),
     ],
@@ -279,11 +282,11 @@ def test_any_cells_give_a_table_or_an_error(
 
 
 def check_csv(folder: pathlib.Path) -> None:
-    _check(csv_table.load(str(folder / "table.csv"), identity="person"))
+    _check(csv_table.load(str(folder / "table.csv"), identity=["person"]))
 
 
 def check_parquet(folder: pathlib.Path) -> None:
-    _check(csv_table.load(str(folder / "table.parquet"), identity="person"))
+    _check(csv_table.load(str(folder / "table.parquet"), identity=["person"]))
 
 
 def _check(table: Any) -> None:
