@@ -34,7 +34,7 @@ def read_header(
     archive: zipfile.ZipFile,
     name: str,
     dtype: type,
-    shape: tuple[int | None, ...],
+    shape: tuple[int | None, ...] | None,
     max_bytes: int,
 ) -> Header:
     """Reads what an array is, of its elements nothing.
@@ -43,7 +43,7 @@ def read_header(
         archive: the `.npz`.
         name: of the array.
         dtype: what its dtype must be, or be a kind of: np.float32, np.integer, np.str_, np.generic.
-        shape: expected sizes; None is any.
+        shape: expected sizes; None is any size, or any shape.
         max_bytes: how large it may be.
 
     Raises:
@@ -66,6 +66,8 @@ def read_header(
         raise ValueError(f"{name}: holds pickled objects, which are never read")
     if not np.issubdtype(kind, dtype):
         raise ValueError(f"{name}: got dtype {kind}, must be {dtype.__name__.strip('_')}")
+    if shape is None:
+        shape = found
     if len(found) != len(shape):
         raise ValueError(f"{name}: got shape {found}, must have {len(shape)} dimensions")
     if any(want is not None and have != want for have, want in zip(found, shape, strict=True)):

@@ -104,17 +104,17 @@ def load(path: str, *, crop: float = 2 / 3, seed: int = 0) -> ImageTable:
             root /= _FOLDER
         views = _views(path, _names_in(root))
         images = pictures.ImageFiles(str(root), tuple(view.name for view in views))
-        lists = [root / _NAMES] if (root / _NAMES).exists() else []
-        listed = [_listed(str(file), _content(file)) for file in lists]
+        listed = [_listed(str(file), _content(file)) for file in (root / _NAMES,) if file.exists()]
     else:
         members = tars.index(path)
         views = _views(path, members)
         names = tuple(view.name for view in views)
         places = np.array([members[name] for name in names], np.int64)
         images = tars.TarImages(path, names, places)
-        lists = [name for name in members if name.rpartition("/")[2] == _NAMES]
         listed = [
-            _listed(f"{path}: {name}", tars.read(path, name, members[name])) for name in lists
+            _listed(f"{path}: {name}", tars.read(path, name, member))
+            for name, member in members.items()
+            if name.rpartition("/")[2] == _NAMES
         ]
     return _table(views, images if crop == 1 else Cropped(images, crop), listed, seed)
 

@@ -5,17 +5,18 @@ sparse files and names given twice have no place among images, and are refused b
 """
 
 import dataclasses
+import io
 import os
 import tarfile
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dcign_tf.datasets import pictures
 from dcign_tf.errors import DcignError
 
-MAX_MEMBERS = 1_000_000
+MAX_MEMBERS = 1 << 18
 MAX_BYTES = 1 << 26  # of one member; an image larger than that is none
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -49,7 +50,7 @@ def index(path: str | os.PathLike[str]) -> dict[str, Member]:
     """
     path = os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with _Headers(path) as file:
             start = file.read(_BLOCK)
             for magic, tool in _COMPRESSED.items():
                 if start.startswith(magic):
@@ -105,31 +106,24 @@ class TarImages:
         return pictures.read_grey(data, f"{self.path}: {self.names[row]}")
 
 
-class _Headers:
+class _Headers(io.FileIO):
     """What tarfile may read of an archive: headers, but nothing so long that it must be a lie."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MAX_HEADER:
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
+        return super().read(size) or b""
 
 
-def _members(path: str, file: IO[bytes]) -> Iterator[tuple[str, Member]]:
+def _members(path: str, file: io.FileIO) -> Iterator[tuple[str, Member]]:
     """Names and places of the regular files."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
     seen: set[str] = set()
     try:
         # Names that are not UTF-8 must still be fit to be printed.
-        with tarfile.open(
-            fileobj=_Headers(file), mode="r:", encoding="utf-8", errors="replace"
-        ) as archive:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="replace") as archive:
             for member in archive:
-                archive.members.clear()  # tarfile keeps them all, and we need none again.
                 name = _checked_name(path, member)
                 if name in seen:
                     raise DcignError(f"{path}: {name}: is in the archive twice")
