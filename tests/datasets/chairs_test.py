@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
 
@@ -96,7 +97,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_tables_are_the_same_from_the_archive_and_from_the_folder(
     places: dict[str, str], place: str
 ) -> None:
-    table = chairs.load(places[place])
+    table = pickle.loads(pickle.dumps(chairs.load(places[place])))
     tables_check.check(table)
     order = sorted(CHAIRS)
     assert len(table.images) == 4 * 62

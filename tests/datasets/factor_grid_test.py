@@ -34,7 +34,7 @@ class Evil:
 
 def dsprites(sizes: tuple[int, ...] = (1, 3, 2, 5, 4, 4), side: int = 8) -> dict[str, np.ndarray]:
     """A small grid in dSprites' layout."""
-    axes = [
+    axes: list[np.ndarray] = [
         np.ones(sizes[0]),
         np.arange(1.0, sizes[1] + 1),
         np.linspace(0.5, 1, sizes[2]),
@@ -55,7 +55,7 @@ def dsprites(sizes: tuple[int, ...] = (1, 3, 2, 5, 4, 4), side: int = 8) -> dict
 
 def shapes3d(sizes: tuple[int, ...] = (2, 2, 2, 3, 2, 5), side: int = 8) -> dict[str, np.ndarray]:
     """A small grid in 3D Shapes' layout."""
-    axes = [np.linspace(0, 0.9, size) for size in sizes[:3]]
+    axes: list[np.ndarray] = [np.linspace(0, 0.9, size) for size in sizes[:3]]
     axes += [np.linspace(0.75, 1.25, sizes[3]), np.arange(sizes[4]), np.linspace(-30, 30, sizes[5])]
     labels = np.array(list(itertools.product(*axes)), np.float64)
     rng = np.random.default_rng(1)
@@ -156,7 +156,7 @@ def test_mpi3d(tmp_path: pathlib.Path, sizes: tuple[int, ...]) -> None:
     assert table.source.startswith("MPI3D (Gondal et al. 2019")
     assert table.factors == ("camera_height", "horizontal_axis", "vertical_axis")
     assert set(table.units.values()) == {""}
-    row = np.ravel_multi_index((3, 1, 1, 2, 0, 17, 39), sizes)
+    row = int(np.ravel_multi_index((3, 1, 1, 2, 0, 17, 39), sizes))
     assert [table.values[name][row] for name in table.factors] == [2, 17, 39]
     same = np.ravel_multi_index((3, 1, 1, 0, 0, 0, 1), sizes)
     assert table.identity[row] == table.identity[same] == ((3 * sizes[1] + 1) * 2 + 1) * 3
@@ -175,7 +175,7 @@ def test_anybodys_grids(
     sizes[0] = 2
     shape = (math.prod(sizes), *data.draw(st.sampled_from([(3, 5), (2, 9, 1), (4, 3, 3), (1, 1)])))
     dtype = data.draw(st.sampled_from([np.uint8, np.bool_]))
-    images = np.random.default_rng(2).integers(0, 256, shape).astype(dtype)
+    images: np.ndarray = np.random.default_rng(2).integers(0, 256, shape).astype(dtype)
     arrays = {data.draw(st.sampled_from(factor_grid.IMAGES)): images}
     labeled = data.draw(st.booleans())
     indices = np.array(list(itertools.product(*map(range, sizes))))
