@@ -135,7 +135,7 @@ def _decode(
 def _read_bytes(path: str | os.PathLike[str], name: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = files.read_at_most(file, MAX_BYTES + 1)
     except OSError as error:
         raise DcignError(f"{name}: {error.strerror or error}") from error
     except ValueError as error:  # A zero byte in the name.

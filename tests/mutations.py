@@ -162,7 +162,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.valid} read, {self.refused} refused, {len(self.problems)} problems"]
-        return "\n".join((*lines, *self.problems[:10], *list(self.messages.values())[:40]))
+        return "\n".join((*lines, *self.problems[:10], *list(self.messages.values())[:12]))
 
 
 def mutant(data: bytes, index: int, seed: int = 0, mutator: Any = mutate) -> bytes:
