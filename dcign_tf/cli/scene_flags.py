@@ -46,13 +46,14 @@ def define(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "source",
         "builtin_face",
-        "where the shapes come from: builtin_face, ict_facekit or morphable_model",
+        "where the shapes come from: builtin_face, ict_facekit, basel or morphable_model",
         **group,
     )
     flags.DEFINE_string(
         "source_path",
         None,
-        "the source's files: for ict_facekit its folder FaceXModel or the compact .npz, for morphable_model its .npz",
+        "the source's files: for ict_facekit its folder FaceXModel or the compact .npz, for basel its .mat or "
+        ".h5, for morphable_model its .npz",
         **group,
     )
     flags.DEFINE_integer("image_size", 150, "height and width of the images in pixels", **group)
