@@ -1,12 +1,13 @@
-"""Numbers out of MATLAB's `.mat` files of level 5 that may be damaged, foreign or made to harm.
+"""Numbers and texts out of MATLAB's `.mat` files of level 5 that may be damaged, foreign or made to harm.
 
 A reader of its own rather than `scipy.io.loadmat`, which takes a file's word for how much memory a variable needs
-and decompresses without limit. Only full, two-dimensional arrays of real numbers are read, a column at a time, as
-they are stored; anything else (objects, functions, structs, cells, sparse arrays) is refused by name. The format is
-described in The MathWorks' "MAT-File Format".
+and decompresses without limit; damaged cell arrays crash it. Only full, two-dimensional arrays of real numbers are
+read, a column at a time, as they are stored, and cell arrays of short texts; anything else (objects, functions,
+structs, sparse arrays) is refused by name. The format is described in The MathWorks' "MAT-File Format".
 """
 
 import dataclasses
+import io
 import math
 import os
 import struct
@@ -25,17 +26,23 @@ _MAX_BYTES = 1 << 30  # of one variable
 _EXPANSION = 1032  # zlib makes at most so many bytes of one
 _PIECE = 1 << 16
 
+_MAX_TEXTS = 100_000
+_MAX_TEXT = 1024  # bytes of a text and what is said of it
+
 _MATRIX, _COMPRESSED = 14, 15
+_CELL, _TEXT = 1, 4
+# How letters are stored: as MATLAB's own 16 bits, or in Unicode.
+_LETTERS = {1: "utf-8", 2: "utf-8", 16: "utf-8", 4: "utf-16", 17: "utf-16"}
 _STORAGE = {
     **{1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4"},
     **{7: "f4", 9: "f8", 12: "i8", 13: "u8"},
 }
 # What a variable can be besides an array of numbers; those are 6 (double) to 15 (uint64).
 _OTHERS = {
-    1: "a cell array",
+    _CELL: "a cell array",
     2: "a struct",
     3: "an object",
-    4: "text",
+    _TEXT: "text",
     5: "a sparse array",
     16: "a function",
     17: "an object",
@@ -137,6 +144,52 @@ def columns(file: IO[bytes], variable: Variable) -> Iterator[np.ndarray]:
         content.finish()
     except (ValueError, zlib.error) as error:
         raise ValueError(f"{variable.name}: {error}") from error
+
+
+def texts(file: IO[bytes], variables: Mapping[str, Variable], name: str) -> list[str]:
+    """Reads a cell array of texts of one line each, in MATLAB's order: column by column.
+
+    Raises:
+        ValueError: it is missing, no such array, or damaged; the message starts with its name.
+    """
+    if name not in variables:
+        raise ValueError(f"{name}: missing")
+    variable = variables[name]
+    if variable.refusal != _OTHERS[_CELL]:
+        raise ValueError(f"{name}: {variable.refusal or 'numbers'}, must be a cell array of texts")
+    if min(variable.shape) < 0 or (count := math.prod(variable.shape)) > _MAX_TEXTS:
+        raise ValueError(f"{name}: of shape {variable.shape}, must be at most {_MAX_TEXTS} texts")
+    try:
+        content = _Content(file, variable)
+        for _ in range(3):  # Flags, sizes and name.
+            content.part()
+        found = []
+        for _ in range(count):
+            kind, length = content.tag()
+            if kind != _MATRIX or length > _MAX_TEXT:
+                raise ValueError("damaged, or holds what is no short text")
+            found.append(_text(content.read(length), variable.order))
+        content.finish()
+        return found
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _text(data: bytes, order: str) -> str:
+    """The text that is all of a cell's content."""
+    content = _Content(io.BytesIO(data), Variable(0, len(data), False, order))
+    _, flags = content.part()
+    if len(flags) != 8 or struct.unpack(order + "II", flags)[0] & 0xFF != _TEXT:
+        raise ValueError("holds what is no text")
+    for _ in range(2):  # Sizes, of which there is one line, and a name, of which there is none.
+        content.part()
+    kind, letters = content.part()
+    if kind not in _LETTERS:
+        raise ValueError(f"text of the unknown type {kind}")
+    coding = _LETTERS[kind]
+    return letters.decode(
+        f"{coding}-{'le' if order == '<' else 'be'}" if "16" in coding else coding
+    )
 
 
 def _described(file: IO[bytes], variable: Variable) -> Variable:

@@ -22,11 +22,11 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 
+from dcign_tf import matlab
 from dcign_tf.datasets import pictures, tars
 from dcign_tf.datasets.tables import Images, ImageTable
 from dcign_tf.errors import DcignError, UsageError
@@ -208,20 +208,11 @@ def _listed(name: str, data: bytes) -> tuple[list[str], list[str]]:
         raise DcignError(
             f"{name}: larger than {_MAX_NAMES_BYTES >> 20} MiB, too large for two lists of names"
         )
-    keys = ("folder_names", "instance_names")
+    file = io.BytesIO(data)
     try:
-        content = scipy.io.loadmat(io.BytesIO(data), variable_names=keys)
-        folders, instances = ([_text(cell) for cell in content[key].ravel()] for key in keys)
-    # Damaged files are answered with nearly every exception Python has.
-    except Exception as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DcignError(
-            f"{name}: not a MATLAB v5 file with the cell arrays {' and '.join(keys)}, or a damaged one ({detail})"
-        ) from error
-    return folders, instances
-
-
-def _text(cell: Any) -> str:
-    if not (isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size == 1):
-        raise ValueError("a cell that is no text")
-    return str(cell.item())
+        variables = matlab.index(file)
+        return matlab.texts(file, variables, "folder_names"), matlab.texts(
+            file, variables, "instance_names"
+        )
+    except ValueError as error:
+        raise DcignError(f"{name}: not a MATLAB file of two lists of names: {error}") from error

@@ -7,9 +7,9 @@
 *   MPI3D (Gondal et al. 2019), `.npz`: `images` uint8 [N, 64, 64, 3] in C order of object_color, object_shape,
     object_size, camera_height, background_color, horizontal_axis and vertical_axis, and nothing else. How many values
     each has, N tells.
-*   Anybody's, `.npz` or `.h5`: `images` or `imgs`, uint8 or bool, [N, H, W], [N, H, W, 1] or [N, H, W, 3]; with
-    `labels` or `latents_values` [N, F] and the names of the columns, or in C order of factors whose names and numbers
-    of values are given.
+*   Anybody's, `.npz` or `.h5`: `images` or `imgs`, uint8 (in `.npz` also bool), [N, H, W], [N, H, W, 1] or [N, H, W, 3];
+    with `labels` or `latents_values` [N, F] and the names of the columns, or in C order of factors whose names and
+    numbers of values are given.
 
 Images are read one at a time from where they lie in the file, by any process. Where they cannot be found there,
 because they are compressed, they are first unpacked in grey, some at a time, into a temporary file that goes when the
@@ -33,8 +33,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from dcign_tf import hdf5, npz
 from dcign_tf import images as pixels
-from dcign_tf import npz
 from dcign_tf.code import INTRINSIC
 from dcign_tf.datasets.tables import ImageTable
 from dcign_tf.errors import DcignError, UsageError
@@ -48,9 +48,6 @@ _MAX_LABELS_BYTES = 1 << 29
 _MAX_IMAGES = 1 << 25
 _SLAB = 1 << 23  # bytes of images unpacked at a time
 _MAX_SLAB = 1 << 28  # What HDF5 files may demand to be unpacked at a time.
-_DEFLATE = 1032  # No byte of deflated data grows to more.
-# Filters that HDF5 itself or h5py has: gzip, shuffle, fletcher32, lzf. Others are libraries that would be loaded.
-_FILTERS = {1, 2, 3, 32000}
 
 
 class _Published(NamedTuple):
@@ -219,8 +216,7 @@ def load(
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return hdf5.first_line(error)[:200]
 
 
 # --- The table -------------------------------------------------------------------------------------------
@@ -493,12 +489,7 @@ class _Npz:
 class _Hdf5:
     def __init__(self, path: str) -> None:
         self._file = h5py.File(path, "r", locking=False)
-        # Links that lead out of the file are none of its arrays.
-        self.names = frozenset(
-            name
-            for name in (*IMAGES, *LABELS)
-            if isinstance(self._file.get(name, getlink=True), h5py.HardLink)
-        )
+        self.names = frozenset(name for name in (*IMAGES, *LABELS) if hdf5.has(self._file, name))
 
     def __enter__(self) -> "_Hdf5":
         return self
@@ -506,46 +497,23 @@ class _Hdf5:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _dataset(self, key: str) -> h5py.Dataset:
-        found = self._file[key]
-        if not isinstance(found, h5py.Dataset):
-            raise ValueError(f"{key}: is no array")
-        if found.is_virtual or found.external:
-            raise ValueError(f"{key}: keeps its values in other files, which are never read")
-        created = found.id.get_create_plist()
-        if any(created.get_filter(n)[0] not in _FILTERS for n in range(created.get_nfilters())):
-            raise ValueError(f"{key}: compressed in a way that HDF5 alone cannot undo")
-        if found.dtype.hasobject or not found.shape:
-            raise ValueError(
-                f"{key}: got shape {found.shape} of {found.dtype}, must be an array of numbers"
-            )
-        if found.chunks and math.prod(found.chunks) * found.dtype.itemsize > _MAX_SLAB:
-            raise ValueError(f"{key}: has chunks of {found.chunks}, too large to read")
-        size = math.prod(found.shape) * found.dtype.itemsize
-        stored = found.id.get_storage_size()
-        if size > (stored + 1) * _DEFLATE or stored > os.path.getsize(self._file.filename):
-            raise ValueError(f"{key}: got shape {found.shape}, but only {stored} bytes are stored")
-        return found
-
     def images(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
-        found = self._dataset(key)
+        found = hdf5.dataset(self._file, key, _MAX_IMAGES_BYTES)
         _check_images(key, found.shape, found.dtype)
         return found.shape, found.dtype
 
     def labels(self, key: str, count: int) -> np.ndarray:
-        found = self._dataset(key)
+        found = hdf5.dataset(self._file, key, _MAX_LABELS_BYTES)
         if len(found.shape) != 2 or found.shape[0] != count:
             raise ValueError(f"{key}: got shape {found.shape}, must be ({count}, any)")
-        if found.size * found.dtype.itemsize > _MAX_LABELS_BYTES:
-            raise ValueError(f"{key}: got shape {found.shape} of {found.dtype}, which is too large")
         return _as_numbers(key, found[()])
 
     def place(self, key: str) -> int | None:
         # Offsets are counted from behind a user block, or from before it: HDF5's versions differ.
-        return None if self._file.userblock_size else self._dataset(key).id.get_offset()
+        return None if self._file.userblock_size else self._file[key].id.get_offset()
 
     def slabs(self, key: str) -> Iterator[np.ndarray]:
-        found = self._dataset(key)
+        found = self._file[key]
         # Chunks hold parts of many images each: they are undone once, whole rows of them at a time.
         height = found.chunks[0] if found.chunks else 1
         row_bytes = math.prod(found.shape[1:])
@@ -555,7 +523,7 @@ class _Hdf5:
                 f"{key}: its chunks hold parts of {height} images, too many to read at once"
             )
         for first in range(0, found.shape[0], rows):
-            yield np.asarray(found[first : first + rows]).view(np.uint8)
+            yield found[first : first + rows]
 
 
 def _as_numbers(key: str, labels: np.ndarray) -> np.ndarray:

@@ -3,7 +3,9 @@
 import io
 import pathlib
 import pickle
+import struct
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -232,16 +234,61 @@ def test_lists_of_names_are_read(compressed: bool) -> None:
     assert found == (CHAIRS, VIEWS)
 
 
+def _part(kind: int, data: bytes, order: str, short: bool = False) -> bytes:
+    """A part of a MATLAB file; parts of up to four bytes may be written in a shorter form."""
+    if short and len(data) <= 4:
+        return struct.pack(order + "I", len(data) << 16 | kind) + data.ljust(4, b"\0")
+    return struct.pack(order + "II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def _matrix(of: int, sizes: tuple[int, int], name: str, content: bytes, order: str) -> bytes:
+    return _part(
+        14,
+        _part(6, struct.pack(order + "II", of, 0), order)
+        + _part(5, struct.pack(order + "ii", *sizes), order)
+        + _part(1, name.encode(), order, short=True)
+        + content,
+        order,
+    )
+
+
+@given(
+    folders=st.lists(st.text(st.characters(max_codepoint=0x2FFF), max_size=40), max_size=5),
+    order=st.sampled_from("<>"),
+    kind=st.sampled_from([1, 2, 4, 16, 17]),
+    short=st.booleans(),
+    compressed=st.booleans(),
+)
+def test_lists_are_read_however_letters_are_stored(
+    folders: list[str], order: str, kind: int, short: bool, compressed: bool
+) -> None:
+    coding = "utf-8" if kind in (1, 2, 16) else "utf-16-le" if order == "<" else "utf-16-be"
+    endian = b"IM" if order == "<" else b"MI"
+    version = b"\0\1" if order == "<" else b"\1\0"
+    data = b"MATLAB 5.0 MAT-file, made by a test".ljust(124) + version + endian
+    for name, texts in (("folder_names", folders), ("instance_names", VIEWS[:2])):
+        cells = b"".join(
+            _matrix(4, (1, len(text)), "", _part(kind, text.encode(coding), order, short), order)
+            for text in texts
+        )
+        variable = _matrix(1, (1, len(texts)), name, cells, order)
+        if compressed:
+            packed = zlib.compress(variable)
+            variable = struct.pack(order + "II", 15, len(packed)) + packed
+        data += variable
+    assert chairs._listed("a.mat", data) == (folders, VIEWS[:2])
+
+
 def test_lists_that_are_none_are_refused(tmp_path: pathlib.Path) -> None:
     files = {f"rendered_chairs/a/renders/{VIEWS[0]}": png(0)}
     name = "rendered_chairs/all_chair_names.mat"
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"folder_names": np.eye(3)})
     for content, message in (
-        (b"", "not a MATLAB v5 file"),
-        (b"no", "not a MATLAB v5 file"),
-        (buffer.getvalue(), "a cell that is no text|instance_names"),
-        (names_mat(CHAIRS)[:300], "or a damaged one"),
+        (b"", "not a MATLAB file of level 5"),
+        (b"no", "not a MATLAB file of level 5"),
+        (buffer.getvalue(), "folder_names: numbers, must be a cell array of texts"),
+        (names_mat(CHAIRS)[:300], "cut short within the variable"),
         (bytes(chairs._MAX_NAMES_BYTES + 1), "larger than 1 MiB"),
     ):
         for path in (
