@@ -7,8 +7,8 @@
 *   MPI3D (Gondal et al. 2019), `.npz`: `images` uint8 [N, 64, 64, 3] in C order of object_color, object_shape,
     object_size, camera_height, background_color, horizontal_axis and vertical_axis, and nothing else. How many values
     each has, N tells.
-*   Anybody's, `.npz` or `.h5`: `images` or `imgs`, uint8 (in `.npz` also bool), [N, H, W], [N, H, W, 1] or [N, H, W, 3];
-    with `labels` or `latents_values` [N, F] and the names of the columns, or in C order of factors whose names and
+*   Anybody's, `.npz` or `.h5`: `images` or `imgs`, uint8 (in `.npz` also bool), [N, H, W] or [N, H, W, 1 or 3]; with
+    `labels` or `latents_values` [N, F] and the names of the columns, or in C order of factors whose names and
     numbers of values are given.
 
 Images are read one at a time from where they lie in the file, by any process. Where they cannot be found there,

@@ -417,6 +417,7 @@ def test_chunks_of_too_many_images_are_refused(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_h5(tmp_path / "a.h5", shapes3d(), chunks=(200, 8, 8, 3), compression="gzip")
+    monkeypatch.setattr(factor_grid, "_SLAB", 1)
     monkeypatch.setattr(factor_grid, "_MAX_SLAB", 200 * 192)
     factor_grid.load(path)
     monkeypatch.setattr(factor_grid, "_MAX_SLAB", 200 * 192 - 1)
