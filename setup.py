@@ -58,6 +58,7 @@ setuptools.setup(
         "scipy>=1.11",
         "scikit-learn>=1.5",
         "numba>=0.61",
+        "h5py>=3.12",
         "pillow>=10.3",
         "matplotlib>=3.8",
         "absl-py>=2.1",
