@@ -50,7 +50,7 @@ def test_others_are_refused_before_they_take_memory(archive, name, dtype, shape,
 @settings(max_examples=60, deadline=None)
 @given(
     array=hnp.arrays(
-        st.sampled_from([np.uint8, np.float32, np.bool_, ">i8"]),
+        st.sampled_from([np.dtype(name) for name in ("u1", "<f4", "?", ">i8")]),
         hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
     ),
     compressed=st.booleans(),
@@ -67,7 +67,7 @@ def test_rows_are_streamed_or_found_where_they_lie(
         assert (header.shape, header.dtype) == (array.shape, array.dtype)
         slabs = list(stream_rows(archive, header, rows))
         assert [len(slab) for slab in slabs[:-1]] == [rows] * (len(slabs) - 1)
-        assert np.concatenate(slabs).tobytes() == array.tobytes()
+        assert b"".join(slab.tobytes() for slab in slabs) == array.tobytes()
         place = place_of(archive, header)
     if compressed:
         assert place is None
@@ -80,11 +80,14 @@ def test_places_of_damaged_members_are_refused(tmp_path: pathlib.Path) -> None:
     np.savez(path, wanted=np.arange(7))
     with zipfile.ZipFile(path) as archive:
         header = read_header(archive, "wanted", np.integer, (7,), 1000)
-        content = bytearray(path.read_bytes())
-        content[0] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="wanted: its place in the archive is damaged"):
-            place_of(archive, header)
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    with (
+        zipfile.ZipFile(path) as archive,
+        pytest.raises(ValueError, match="wanted: its place in the archive is damaged"),
+    ):
+        place_of(archive, header)
 
 
 def test_other_compressions_are_refused(tmp_path: pathlib.Path) -> None:
