@@ -194,3 +194,16 @@ def test_a_data_set_without_the_split(
     rendering.render_dataset(tiny.scenes(tmp_path), tmp_path / "data", groups, processes=1)
     assert _run(f"--workdir={workdir}", f"--data={tmp_path / 'data'}", *QUICK) == 1
     assert "holds no test groups in which everything varies" in capsys.readouterr().err
+
+
+def test_scenes_of_a_data_set_on_disk_can_be_changed(
+    workdir: pathlib.Path, small_images: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    from dcign_tf.datasets.source import RenderedSource
+    from dcign_tf.evaluation import workdir as runs
+
+    run = runs.find(_damaged(workdir, tmp_path / "run", data_path=str(small_images)))
+    del run.config["scene"]
+    source = runs.open_data(run, scene={"light_elevation": 60.0})
+    assert isinstance(source, RenderedSource)
+    assert (source.image_size, source.config.light_elevation) == (12, 60.0)
