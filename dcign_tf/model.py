@@ -240,7 +240,7 @@ class DCIGN(keras.Model):
         """
         images, active = data
         with tf.GradientTape() as tape:
-            total, logs = self.measure(images, active)
+            total, logs = self.measure(images, active, training=True)
             scaled = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
@@ -256,12 +256,15 @@ class DCIGN(keras.Model):
         """The same measurements without an update."""
         return self.measure(*data)[1]
 
-    def measure(self, images: Any, active: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def measure(
+        self, images: Any, active: Any, training: bool = False
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The objective of a stack of groups, clamped as training clamps it.
 
         Args:
             images: uint8, or float in [0, 1]; [G, B, S, S, 1].
             active: index of the factor that varies in each group; int [G].
+            training: whether gradients will be asked for.
 
         Returns:
             The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars:
@@ -281,7 +284,7 @@ class DCIGN(keras.Model):
             groups, size = tf.shape(images)[0], tf.shape(images)[1]
         side, latents = self.image_size, self.layout.latents
         flat = _as_float(tf.reshape(images, [groups * size, side, side, 1]), self.compute_dtype)
-        raw_mean, raw_log_variance = self.encoder(flat)
+        raw_mean, raw_log_variance = self.encoder(flat, training=training)
         raw_mean = tf.reshape(raw_mean, [groups, size, latents])
         raw_log_variance = tf.reshape(raw_log_variance, [groups, size, latents])
 
@@ -293,7 +296,7 @@ class DCIGN(keras.Model):
         else:
             mean, log_variance = raw_mean, raw_log_variance
         codes = mean + tf.exp(0.5 * log_variance) * self._noise(mean)
-        logits = self.decoder(tf.reshape(codes, [groups * size, latents]))
+        logits = self.decoder(tf.reshape(codes, [groups * size, latents]), training=training)
         # Sums over thousands of pixels need at least single precision.
         precise = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
         logits, target = tf.cast(logits, precise), tf.cast(flat, precise)
