@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 # The points, besides infinity: small numbers whose powers stay near 1, which keeps rounding small.
-_FINITE = tuple(map(Fraction, (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))))
+_FINITE = tuple(Fraction(point) for point in ("0", "1", "-1", "2", "-2", "1/2", "-1/2"))
 POINTS = len(_FINITE) + 1
 
 

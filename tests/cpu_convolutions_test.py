@@ -94,15 +94,18 @@ def test_unpool_conv(size, shape, filters, activation, dtype, tolerance):
 
 def test_training_takes_the_quick_form_and_inference_does_not(monkeypatch):
     used = []
-    for name in ("conv_pool", "unpool_conv"):
+
+    def watched(name):
         original = getattr(cpu_convolutions, name)
-        monkeypatch.setattr(
-            cpu_convolutions,
-            name,
-            lambda *arguments, name=name, original=original: (
-                used.append(name) or original(*arguments)
-            ),
-        )
+
+        def call(*arguments):
+            used.append(name)
+            return original(*arguments)
+
+        return call
+
+    for name in ("conv_pool", "unpool_conv"):
+        monkeypatch.setattr(cpu_convolutions, name, watched(name))
     x = np.zeros((2, 12, 12, 6), np.float32)
     for layer in (ConvPool2D(6, 5), UnpoolConv2D(6, 7)):
         layer(x)
