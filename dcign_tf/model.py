@@ -243,12 +243,9 @@ class DCIGN(keras.Model):
         Returns:
             Scalars to be logged, as `measure` gives them, the gradients' norms, and, in float16, "loss_scale".
         """
-        differentiate = self._differentiate
-        # Without the update, which replicas can only do together.
-        if self.jit_compile:
-            differentiate = tf.function(differentiate, jit_compile=True)
+        images, active = data
         scale = tf.cast(self.optimizer.scale_loss(1.0), self.variable_dtype)
-        gradients, logs = differentiate(*data, scale)
+        gradients, logs = self.differentiate(images, active, scale)
         variables = self.trainable_variables
         parts = {"encoder": self.encoder, "decoder": self.decoder}
         by_variable = {id(v): g for v, g in zip(variables, gradients, strict=True)}
@@ -260,21 +257,39 @@ class DCIGN(keras.Model):
         self.optimizer.apply(gradients, variables)
         return logs
 
-    def _differentiate(
-        self, images: Any, active: Any, scale: tf.Tensor
+    def differentiate(
+        self, images: Any, active: Any, loss_scale: Any = 1.0
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """The gradients of all trainable variables, `scale` times, and what `measure` logs."""
-        with tf.GradientTape() as tape:
-            total, logs = self.measure(images, active, scale)
-            scaled = total * scale
-        return tape.gradient(scaled, self.trainable_variables), logs
+        """The gradients of a stack of groups, compiled by XLA if the model was compiled with `jit_compile`.
+
+        Args:
+            images: as in `measure`.
+            active: as in `measure`.
+            loss_scale: what the gradients are multiplied by, for the sake of float16.
+
+        Returns:
+            For each trainable variable the scaled gradient of the procedure, and the scalars of `measure`.
+        """
+
+        def gradients(images: Any, active: Any, noise: Any, scale: Any) -> Any:
+            with tf.GradientTape() as tape:
+                total, logs = self.measure(images, active, scale, noise)
+                scaled = total * scale
+            return tape.gradient(scaled, self.trainable_variables), logs
+
+        images = tf.convert_to_tensor(images)
+        scale = tf.cast(loss_scale, self.variable_dtype)
+        # XLA would draw other normal numbers. And the update is not XLA's: replicas must do it together.
+        noise = self._noise(images.shape[0] or tf.shape(images)[0], tf.shape(images)[1])
+        compute = tf.function(gradients, jit_compile=True) if self.jit_compile else gradients
+        return compute(images, tf.convert_to_tensor(active), noise, scale)
 
     def test_step(self, data: tuple[Any, Any]) -> dict[str, tf.Tensor]:
         """The same measurements without an update."""
         return self.measure(*data)[1]
 
     def measure(
-        self, images: Any, active: Any, loss_scale: Any = 1.0
+        self, images: Any, active: Any, loss_scale: Any = 1.0, noise: Any = None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The objective of a stack of groups, clamped as training clamps it.
 
@@ -282,6 +297,7 @@ class DCIGN(keras.Model):
             images: uint8, or float in [0, 1]; [G, B, S, S, 1].
             active: index of the factor that varies in each group; int [G].
             loss_scale: what the caller will multiply the objective by before it is differentiated.
+            noise: of the posterior, standard normal [G, B, L]; by default that of the step that comes next.
 
         Returns:
             The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars:
@@ -307,6 +323,8 @@ class DCIGN(keras.Model):
             for output in self.encoder(target)
         )
 
+        if noise is None:
+            noise = self._noise(groups, size)
         active_latents = tf.gather(tf.constant(self.layout.masks), active)
         if self.procedure == "clamp":
             # The invariance signal takes the place of a gradient that has been scaled.
@@ -315,7 +333,7 @@ class DCIGN(keras.Model):
             log_variance = clamp(raw_log_variance, active_latents, strength, reference)
         else:
             mean, log_variance = raw_mean, raw_log_variance
-        codes = mean + tf.exp(0.5 * log_variance) * self._noise(mean)
+        codes = mean + tf.exp(0.5 * log_variance) * noise
         logits = self.decoder(tf.reshape(codes, [groups * size, latents]))
         logits = tf.cast(logits, precise)
 
@@ -351,25 +369,23 @@ class DCIGN(keras.Model):
             )
         return total, logs
 
-    def _noise(self, like: tf.Tensor) -> tf.Tensor:
-        """Standard normal noise [G, B, L], the same for a group wherever and beside whatever it is computed."""
-        groups, size, latents = like.shape[0], tf.shape(like)[1], self.layout.latents
+    def _noise(self, groups: Any, size: Any) -> tf.Tensor:
+        """Standard normal noise [groups, size, L], the same for a group wherever and beside whatever it is computed."""
+        latents, dtype = self.layout.latents, self.variable_dtype
         step = tf.cast(self._step, tf.int32)
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
-        if groups is None:
-            groups = tf.shape(like)[0]
         first = tf.cast(replica, tf.int32) * groups
         # One stream for each step, one counter for each group, so that replicas share out what one device would draw.
         keys = tf.random.experimental.stateless_fold_in([self.seed, 0], step)
 
         def draw(group: tf.Tensor) -> tf.Tensor:
             key = tf.random.experimental.stateless_fold_in(keys, first + group)
-            return tf.random.stateless_normal([size, latents], key, dtype=like.dtype)
+            return tf.random.stateless_normal([size, latents], key, dtype=dtype)
 
         if isinstance(groups, int):
             return tf.stack([draw(tf.constant(group)) for group in range(groups)])
-        return tf.map_fn(draw, tf.range(groups), fn_output_signature=like.dtype)
+        return tf.map_fn(draw, tf.range(groups), fn_output_signature=dtype)
 
     @property
     def _step(self) -> Any:
