@@ -19,7 +19,7 @@ _FIRST_LOSS_SCALE = 2.0**15
 _GROWTH_STEPS = 2000
 
 
-class _Careful:
+class _Careful(keras.optimizers.Optimizer):
     """Leaves out updates whose gradients are not finite; they count as iterations nevertheless.
 
     Args:

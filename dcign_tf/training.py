@@ -514,7 +514,8 @@ class _Log:
         pieces = list(pieces)
         if not pieces:
             return {}
-        sums, counts = (np.sum([piece[i] for piece in pieces], axis=0) for i in (1, 2))
+        sums = np.sum([sums for _, sums, _ in pieces], axis=0)
+        counts = np.sum([counts for _, _, counts in pieces], axis=0)
         means = zip(self.names, sums, counts, strict=True)
         return {name: float(s / n) for name, s, n in means if n > 0 and name != "active"}
 

@@ -1,3 +1,8 @@
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +10,7 @@ import tensorflow as tf
 
 from dcign_tf import optimizers
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 SETTINGS = [
     (optimizers.Adam, keras.optimizers.Adam, {"beta_2": 0.99, "epsilon": 1e-4}),
     (optimizers.RMSprop, keras.optimizers.RMSprop, {"momentum": 0.1, "weight_decay": 0.01}),
@@ -91,3 +97,41 @@ def test_they_can_be_saved(ours, _, settings):
     optimizer = ours(0.01, dynamic_loss_scale=True, **settings)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert type(again) is ours and again.get_config() == optimizer.get_config()
+
+
+_ON_TWO_DEVICES = """
+import keras
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from dcign_tf import optimizers
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = optimizers.Adam(0.1, dynamic_loss_scale=True)
+    optimizer.build([variable])
+
+@tf.function
+def step(value):
+    def on_replica():
+        second = tf.distribute.get_replica_context().replica_id_in_sync_group == 1
+        optimizer.apply([tf.where(second, value, 1.0) * tf.ones([2])], [variable])
+    strategy.run(on_replica)
+
+def copies(of):
+    return [copy.numpy().tolist() for copy in strategy.experimental_local_results(of.value)]
+
+step(tf.constant(float("inf")))
+assert copies(variable) == [[1.0, 2.0]] * 2
+assert copies(optimizer.loss_scale) == [2.0**14] * 2
+step(tf.constant(1.0))
+first, second = copies(variable)
+assert first == second and first[0] < 1.0
+assert copies(optimizer.loss_scale) == [2.0**14] * 2
+"""
+
+
+def test_one_replicas_bad_gradient_stops_all_of_them():
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", _ON_TWO_DEVICES], cwd=ROOT, env=quiet, check=True)
