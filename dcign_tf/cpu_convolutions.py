@@ -4,10 +4,10 @@ Two blocks make up nearly all of the network, convolution with max-pooling and u
 bias and ReLU. Three things make them quick, and sparing with memory:
 
 *   Toom's and Cook's method (`toom_cook`) needs a sixth of a direct 5 x 5 convolution's multiplications, and a
-    twelfth of those of unpooling and 7 x 7 convolution as they are usually written.
-*   Images are handled a few at a time, so that what lies between the input and the output of a block, many times as large
-    as both, stays in the processor's cache and never reaches memory. Max-pooling leaves behind no more than a byte
-    for each output, which says where it came from.
+    nineteenth of those of unpooling and 7 x 7 convolution as they are usually written.
+*   Images are handled a few at a time, so that what lies between the input and the output of a block, many times as
+    large as both, stays in the processor's cache and never reaches memory. Max-pooling leaves behind no more than a
+    byte for each output, which says where it came from.
 *   XLA compiles evaluation, pooling, bias, activation and their gradients into few passes.
 
 Both functions are exact but for rounding, have gradients of their own, and need static shapes; layers call them in
