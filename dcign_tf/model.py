@@ -1,8 +1,9 @@
 """The Deep Convolutional Inverse Graphics Network as one Keras model."""
 
+import contextlib
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -44,6 +45,8 @@ class DCIGN(keras.Model):
             same network: the entangled baseline of section 4.1.1.
         seed: of the posterior's noise, which is a function of it, the step and the group's place in the batch.
         units: for extrinsic factors their unit, where it is not degrees: `dcign_tf.units`.
+        dtype: the precision; "mixed_bfloat16" or "mixed_float16" for convolutions and matrix products in half of it.
+            Weights, codes and what is summed stay float32. It is not saved: a model is loaded in float32.
 
     Attributes:
         encoder: Keras model, float images [N, S, S, 1] to (mean [N, L], log_variance [N, L]).
@@ -97,8 +100,9 @@ class DCIGN(keras.Model):
         self.clamp_to = clamp_to
         self.procedure = procedure
         self.seed = int(seed)
-        self.encoder = networks.encoder(image_size, encoder_filters, layout.latents)
-        self.decoder = networks.decoder(image_size, decoder_filters, layout.latents)
+        with _default_precision(self.dtype_policy):
+            self.encoder = networks.encoder(image_size, encoder_filters, layout.latents)
+            self.decoder = networks.decoder(image_size, decoder_filters, layout.latents)
         self.calibration = Calibration(layout.extrinsic, name="calibration")
         self.units = {factor: (units or {}).get(factor, DEGREES) for factor in layout.extrinsic}
         self.built = True
@@ -114,12 +118,13 @@ class DCIGN(keras.Model):
         Returns:
             mean [N, L] and log-variance [N, L].
         """
-        mean, log_variance = self.encoder(_as_float(images, self.compute_dtype))
-        return mean, log_variance
+        mean, log_variance = self.encoder(_as_float(images, self.variable_dtype))
+        return tf.cast(mean, self.variable_dtype), tf.cast(log_variance, self.variable_dtype)
 
     def decode(self, codes: Any) -> tf.Tensor:
         """Renders graphics codes [N, L]; float images [N, S, S, 1] in [0, 1]."""
-        return tf.sigmoid(self.decoder(tf.convert_to_tensor(codes, self.compute_dtype)))
+        logits = self.decoder(tf.convert_to_tensor(codes, self.variable_dtype))
+        return tf.sigmoid(tf.cast(logits, self.variable_dtype))
 
     def call(self, images: Any, training: bool = False) -> tf.Tensor:
         """Reconstructs images [N, S, S, 1] from the mean of their posterior."""
@@ -150,7 +155,7 @@ class DCIGN(keras.Model):
     def edit(self, codes: Any, **values: Any) -> tf.Tensor:
         """Sets the latents of factors in graphics codes [N, L]; arguments and errors as in `rerender`."""
         self._check_calibrated()
-        codes = tf.convert_to_tensor(codes, self.compute_dtype)
+        codes = tf.convert_to_tensor(codes, self.variable_dtype)
         for factor, value in values.items():
             if factor not in self.layout.extrinsic:
                 raise ValueError(
@@ -241,32 +246,69 @@ class DCIGN(keras.Model):
                 that varies in it, int [G]. G = 1 is the paper.
 
         Returns:
-            Scalars to be logged, as `measure` gives them, and the gradients' norms.
+            Scalars to be logged, as `measure` gives them, the gradients' norms, and, in float16, "loss_scale".
         """
         images, active = data
-        with tf.GradientTape() as tape:
-            total, logs = self.measure(images, active)
-            scaled = self.optimizer.scale_loss(total)
+        scale = tf.cast(self.optimizer.scale_loss(1.0), self.variable_dtype)
+        gradients, logs = self.differentiate(images, active, scale)
         variables = self.trainable_variables
-        gradients = tape.gradient(scaled, variables)
-        self.optimizer.apply(gradients, variables)
         parts = {"encoder": self.encoder, "decoder": self.decoder}
         by_variable = {id(v): g for v, g in zip(variables, gradients, strict=True)}
         for part, network in parts.items():
             of_part = [by_variable[id(v)] for v in network.trainable_variables]
-            logs[f"gradient_norm/{part}"] = tf.linalg.global_norm(of_part)
+            logs[f"gradient_norm/{part}"] = tf.linalg.global_norm(of_part) / scale
+        if self.compute_dtype == "float16":
+            logs["loss_scale"] = scale
+        self.optimizer.apply(gradients, variables)
         return logs
+
+    def differentiate(
+        self, images: Any, active: Any, loss_scale: Any = 1.0
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """The gradients of a stack of groups, compiled by XLA if the model was compiled with `jit_compile`.
+
+        Args:
+            images: as in `measure`.
+            active: as in `measure`.
+            loss_scale: what the gradients are multiplied by, for the sake of float16.
+
+        Returns:
+            For each trainable variable the scaled gradient of the procedure, and the scalars of `measure`.
+        """
+
+        def gradients(images: Any, active: Any, noise: Any, scale: Any) -> Any:
+            with tf.GradientTape() as tape:
+                total, logs = self.measure(images, active, scale, noise, training=True)
+                scaled = total * scale
+            return tape.gradient(scaled, self.trainable_variables), logs
+
+        images = tf.convert_to_tensor(images)
+        scale = tf.cast(loss_scale, self.variable_dtype)
+        # XLA would draw other normal numbers. And the update is not XLA's: replicas must do it together.
+        noise = self._noise(images.shape[0] or tf.shape(images)[0], tf.shape(images)[1])
+        compute = tf.function(gradients, jit_compile=True) if self.jit_compile else gradients
+        return compute(images, tf.convert_to_tensor(active), noise, scale)
 
     def test_step(self, data: tuple[Any, Any]) -> dict[str, tf.Tensor]:
         """The same measurements without an update."""
         return self.measure(*data)[1]
 
-    def measure(self, images: Any, active: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def measure(
+        self,
+        images: Any,
+        active: Any,
+        loss_scale: Any = 1.0,
+        noise: Any = None,
+        training: bool = False,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The objective of a stack of groups, clamped as training clamps it.
 
         Args:
             images: uint8, or float in [0, 1]; [G, B, S, S, 1].
             active: index of the factor that varies in each group; int [G].
+            loss_scale: what the caller will multiply the objective by before it is differentiated.
+            noise: of the posterior, standard normal [G, B, L]; by default that of the step that comes next.
+            training: whether it will be differentiated.
 
         Returns:
             The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars:
@@ -284,27 +326,31 @@ class DCIGN(keras.Model):
         groups, size = images.shape[0], images.shape[1]
         if groups is None or size is None:
             groups, size = tf.shape(images)[0], tf.shape(images)[1]
-        side, latents = self.image_size, self.layout.latents
-        flat = _as_float(tf.reshape(images, [groups * size, side, side, 1]), self.compute_dtype)
-        raw_mean, raw_log_variance = self.encoder(flat)
-        raw_mean = tf.reshape(raw_mean, [groups, size, latents])
-        raw_log_variance = tf.reshape(raw_log_variance, [groups, size, latents])
+        side, latents, precise = self.image_size, self.layout.latents, self.variable_dtype
+        target = _as_float(tf.reshape(images, [groups * size, side, side, 1]), precise)
+        # Codes and sums over thousands of pixels need at least single precision.
+        raw_mean, raw_log_variance = (
+            tf.reshape(tf.cast(output, precise), [groups, size, latents])
+            for output in self.encoder(target, training=training)
+        )
 
+        if noise is None:
+            noise = self._noise(groups, size)
         active_latents = tf.gather(tf.constant(self.layout.masks), active)
         if self.procedure == "clamp":
-            strength, reference = self.invariance_strength, self.clamp_to
+            # The invariance signal takes the place of a gradient that has been scaled.
+            strength, reference = self.invariance_strength * loss_scale, self.clamp_to
             mean = clamp(raw_mean, active_latents, strength, reference)
             log_variance = clamp(raw_log_variance, active_latents, strength, reference)
         else:
             mean, log_variance = raw_mean, raw_log_variance
-        codes = mean + tf.exp(0.5 * log_variance) * self._noise(mean)
-        logits = self.decoder(tf.reshape(codes, [groups * size, latents]))
-        # Sums over thousands of pixels need at least single precision.
-        precise = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
-        logits, target = tf.cast(logits, precise), tf.cast(flat, precise)
+        codes = mean + tf.exp(0.5 * log_variance) * noise
+        codes = tf.reshape(codes, [groups * size, latents])
+        logits = self.decoder(codes, training=training)
+        logits = tf.cast(logits, precise)
 
         count = tf.cast(groups * size, precise)
-        kl = objective.divergence(tf.cast(mean, precise), tf.cast(log_variance, precise))
+        kl = objective.divergence(mean, log_variance)
         kl_by_latent = tf.reduce_sum(kl, axis=[0, 1])
         by_image = -objective.log_likelihood(target, logits)
         negative_log_likelihood = tf.reduce_sum(by_image)
@@ -312,7 +358,7 @@ class DCIGN(keras.Model):
 
         inactive = tf.cast(tf.logical_not(active_latents), precise)[:, tf.newaxis]
         spread = tf.square(raw_mean - tf.reduce_mean(raw_mean, axis=1, keepdims=True))
-        spread = tf.cast(spread, precise) * inactive
+        spread = spread * inactive
         logs = {
             "objective": total / count,
             "negative_log_likelihood": negative_log_likelihood / count,
@@ -335,25 +381,23 @@ class DCIGN(keras.Model):
             )
         return total, logs
 
-    def _noise(self, like: tf.Tensor) -> tf.Tensor:
-        """Standard normal noise [G, B, L], the same for a group wherever and beside whatever it is computed."""
-        groups, size, latents = like.shape[0], tf.shape(like)[1], self.layout.latents
+    def _noise(self, groups: Any, size: Any) -> tf.Tensor:
+        """Standard normal noise [groups, size, L], the same for a group wherever and beside whatever it is computed."""
+        latents, dtype = self.layout.latents, self.variable_dtype
         step = tf.cast(self._step, tf.int32)
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
-        if groups is None:
-            groups = tf.shape(like)[0]
         first = tf.cast(replica, tf.int32) * groups
         # One stream for each step, one counter for each group, so that replicas share out what one device would draw.
         keys = tf.random.experimental.stateless_fold_in([self.seed, 0], step)
 
         def draw(group: tf.Tensor) -> tf.Tensor:
             key = tf.random.experimental.stateless_fold_in(keys, first + group)
-            return tf.random.stateless_normal([size, latents], key, dtype=like.dtype)
+            return tf.random.stateless_normal([size, latents], key, dtype=dtype)
 
         if isinstance(groups, int):
             return tf.stack([draw(tf.constant(group)) for group in range(groups)])
-        return tf.map_fn(draw, tf.range(groups), fn_output_signature=like.dtype)
+        return tf.map_fn(draw, tf.range(groups), fn_output_signature=dtype)
 
     @property
     def _step(self) -> Any:
@@ -401,6 +445,17 @@ def load_model(path: str) -> DCIGN:
     if not isinstance(model, DCIGN):
         raise DcignError(f"{path}: holds a {type(model).__name__}, not a DCIGN model")
     return model
+
+
+@contextlib.contextmanager
+def _default_precision(policy: Any) -> Iterator[None]:
+    """Layers made inside have this policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _as_float(images: Any, dtype: str) -> tf.Tensor:

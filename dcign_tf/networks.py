@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from dcign_tf.layers import UnpoolConv2D
+from dcign_tf.layers import ConvPool2D, UnpoolConv2D
 
 _SMALLEST = 38  # below, nothing is left of the image after the encoder's third pooling
 
@@ -38,9 +38,7 @@ def encoder(
     images = keras.Input((image_size, image_size, 1), name="images")
     x = images
     for index, channels in enumerate(_three(filters), 1):
-        x = keras.layers.Conv2D(channels, 5, kernel_initializer="he_normal", name=f"conv{index}")(x)
-        x = keras.layers.MaxPooling2D(2, name=f"pool{index}")(x)
-        x = keras.layers.ReLU(name=f"relu{index}")(x)
+        x = ConvPool2D(channels, 5, kernel_initializer="he_normal", name=f"conv_pool{index}")(x)
     x = keras.layers.Flatten(name="features")(x)
     mean = keras.layers.Dense(latents, kernel_initializer=_narrow(), name="mean")(x)
     log_variance = keras.layers.Dense(latents, kernel_initializer=_narrow(), name="log_variance")(x)

@@ -22,14 +22,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import files
+from dcign_tf import files, optimizers
 from dcign_tf.calibration import KNOTS
 from dcign_tf.clamping import REFERENCES
 from dcign_tf.code import CodeLayout
@@ -42,10 +42,21 @@ from dcign_tf.progress import Progress, progress
 STRATEGIES = ("auto", "one_device", "mirrored")
 OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "cosine")
+# Keras's names of the precisions.
+PRECISIONS = {"off": None, "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # Settings that change neither the weights nor what is measured of them; a resumed run may change them.
 _FREE = frozenset(
-    {"checkpoint_every", "keep_checkpoints", "summary_every", "pictures_every", "strategy"}
+    {
+        "checkpoint_every",
+        "keep_checkpoints",
+        "summary_every",
+        "pictures_every",
+        "steps_per_execution",
+        "strategy",
+    }
 )
+# How long one call of the device may take: a progress bar should move, and an interruption be heeded.
+_SECONDS_PER_EXECUTION = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +85,16 @@ class TrainingConfig:
         seed: of the weights, the order of groups and the posterior's noise.
         strategy: "auto" (all GPUs, else one device), "one_device" or "mirrored".
         deterministic: whether TensorFlow may use only operations that give the same bits every time.
-        jit_compile: whether XLA compiles the step.
+        jit_compile: whether XLA compiles the forward and backward pass.
+        mixed_precision: "off", or the type of convolutions and matrix products, "bfloat16" or "float16". Weights and
+            sums stay float32; float16 comes with a loss scale that adapts itself.
+        steps_per_execution: how many steps the device does at most before Python has its turn; 0, as many as take
+            about half a second. Checkpoints, summaries and pictures come at their own steps all the same.
         calibration_images: how many of the training set's mixed images fit the calibration.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many checkpoints to keep.
-        summary_every: steps between points of TensorBoard's curves, each the mean since the last.
+        summary_every: steps between points of TensorBoard's curves, each the mean since the last; between two of
+            them nothing is read from the device.
         pictures_every: steps between pictures, histograms and measurements on validation images.
     """
 
@@ -102,6 +118,8 @@ class TrainingConfig:
     strategy: str = "auto"
     deterministic: bool = False
     jit_compile: bool = False
+    mixed_precision: str = "off"
+    steps_per_execution: int = 0
     calibration_images: int = 2000
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
@@ -113,13 +131,15 @@ class TrainingConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("summary_every", "pictures_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        for name in ("warmup_steps", "steps_per_execution"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name, choices in (
             ("strategy", STRATEGIES),
             ("clamp_to", REFERENCES),
             ("procedure", PROCEDURES),
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
+            ("mixed_precision", tuple(PRECISIONS)),
         ):
             value = getattr(self, name)
             _require(value in choices, name, value, f"one of {', '.join(choices)}")
@@ -200,9 +220,16 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, config.steps, alpha=0.02)
+    scaling = config.mixed_precision == "float16"
     if config.optimizer == "rmsprop":
-        return keras.optimizers.RMSprop(rate, momentum=0.1, weight_decay=0.01)
-    return keras.optimizers.Adam(rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=1e-4)
+        return optimizers.RMSprop(rate, momentum=0.1, weight_decay=0.01, dynamic_loss_scale=scaling)
+    return optimizers.Adam(
+        rate,
+        beta_1=config.beta_1,
+        beta_2=config.beta_2,
+        epsilon=1e-4,
+        dynamic_loss_scale=scaling,
+    )
 
 
 def check(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> None:
@@ -238,8 +265,11 @@ def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
         procedure=config.procedure,
         seed=config.seed,
         units=source.units,
+        dtype=PRECISIONS[config.mixed_precision],
     )
-    model.compile(optimizer=make_optimizer(config), jit_compile=config.jit_compile)
+    model.compile(
+        optimizer=make_optimizer(config), jit_compile=config.jit_compile, auto_scale_loss=False
+    )
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -306,41 +336,198 @@ def train(
         return load_model(str(folder / "model.keras"))
 
     began = time.monotonic()
-    recent = _Recent()
+    log = _Log(source.factors)
     if start < config.steps:
-        dataset = _mini_batches(config, source, start)
-        writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        with (
-            writer.as_default(),
-            progress(config.steps, "training", unit="step", initial=start) as bar,
-        ):
-            callbacks = [
-                _Guard(source, manager),
-                recent,
-                _Checkpoints(manager, config),
-                _Summaries(source, config, bar),
-                _Bar(bar, recent),
-            ]
-            with _data_errors_explained(source):
-                model.fit(
-                    dataset,
-                    epochs=1,
-                    steps_per_epoch=config.steps - start,
-                    callbacks=callbacks,
-                    shuffle=False,  # the pipeline has its own order
-                    verbose=0,
-                )
+        with _data_errors_explained(source):
+            _run(config, source, model, strategy, manager, folder / "tensorboard", log)
+    if config.mixed_precision != "off":
+        model = _in_single_precision(model)
     _calibrate(model, source, config.calibration_images)
     _save(model, folder / "model.keras")
     summary = {
         "steps": config.steps,
         "steps_in_this_run": config.steps - start,
         "seconds_in_this_run": round(time.monotonic() - began, 1),
-        "last": {name: round(value, 6) for name, value in recent.means().items()},
+        "last": {name: round(value, 6) for name, value in log.recent().items()},
     }
     with files.atomic_write(folder / "training.json", "w") as file:
         json.dump(summary, file, indent=2)
     return model
+
+
+def _run(
+    config: TrainingConfig,
+    source: GroupSource,
+    model: DCIGN,
+    strategy: tf.distribute.Strategy,
+    manager: tf.train.CheckpointManager,
+    tensorboard: pathlib.Path,
+    log: "_Log",
+) -> None:
+    """Does the steps that are left, with what is due in between."""
+    step = start = int(model.optimizer.iterations.numpy())
+    run = _make_runner(model, strategy, _mini_batches(config, source, start), log)
+    at_once = config.steps_per_execution or 1
+    with (
+        tf.summary.create_file_writer(str(tensorboard)).as_default(),
+        progress(config.steps, "training", unit="step", initial=start) as bar,
+    ):
+        summaries = _Summaries(source, config, bar)
+
+        def due(every: int) -> bool:
+            return step % every == 0 or step == config.steps
+
+        while step < config.steps:
+            moments = (config.checkpoint_every, config.summary_every, config.pictures_every)
+            count = min(at_once, config.steps - step, *(every - step % every for every in moments))
+            called = time.monotonic()
+            log.add(step, count, run(count))
+            seconds = time.monotonic() - called
+            if not config.steps_per_execution:
+                at_once = max(1, int(_SECONDS_PER_EXECUTION * count / seconds))
+            step += count
+            if any(map(due, moments)):
+                try:
+                    log.read()
+                except _NotFiniteError as error:
+                    raise DcignError(
+                        f"{error}; last good checkpoint: {manager.latest_checkpoint or 'none yet'}. "
+                        "A smaller --learning_rate may help"
+                    ) from None
+            if step % config.summary_every == 0:
+                summaries.plot(step, log.since_last_point())
+            if due(config.checkpoint_every):
+                manager.save(checkpoint_number=step)
+            if due(config.pictures_every):
+                summaries.show(model, step)
+            shown = log.recent()
+            bar.update(
+                count, **{k: f"{shown[k]:.4g}" for k in ("objective", "kl", "mse") if k in shown}
+            )
+
+
+class _Outcome(NamedTuple):
+    """What some steps logged, K values each; on the device.
+
+    Attributes:
+        sums: float [K], over the steps in which a value was finite.
+        counts: float [K], how many those were.
+        bad: int, the first step with a value that must not be like that, counted from 0; -1 for none.
+        bad_values: float [K], what it logged.
+    """
+
+    sums: tf.Tensor
+    counts: tf.Tensor
+    bad: tf.Tensor
+    bad_values: tf.Tensor
+
+
+def _make_runner(
+    model: DCIGN, strategy: tf.distribute.Strategy, dataset: tf.data.Dataset, log: "_Log"
+) -> Callable[[int], _Outcome]:
+    """Returns a function that does the next so many steps in one call, without a look at what they give."""
+    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+
+    def logged(element: Any) -> tf.Tensor:
+        logs = model.train_step(element)
+        log.names = list(logs)
+        return tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
+
+    def step(done: tf.Tensor, sums: Any, counts: Any, bad: Any, bad_values: Any) -> Any:
+        on_replicas = strategy.run(logged, args=(iterator.get_next(),))
+        rows = tf.stack(strategy.experimental_local_results(on_replicas))  # [replicas, K]
+        wrong = ~tf.math.is_finite(rows)
+        if "loss_scale" in log.names:
+            # Gradients too large for float16 are what a loss scale is there for.
+            scale = rows[:, log.names.index("loss_scale")]
+            norms = tf.constant([name.startswith("gradient_norm/") for name in log.names])
+            wrong &= ~(norms & (scale > optimizers.SMALLEST_LOSS_SCALE)[:, tf.newaxis])
+        wrong = tf.reduce_any(wrong, axis=1)
+        first = tf.reduce_any(wrong) & (bad < 0)
+        culprit = rows[tf.argmax(tf.cast(wrong, tf.int32))]
+        values = tf.reduce_mean(rows, axis=0)
+        finite = tf.math.is_finite(values)
+        return (
+            done + 1,
+            sums + tf.where(finite, values, 0.0),
+            counts + tf.cast(finite, tf.float32),
+            tf.where(first, done, bad),
+            tf.where(first, culprit, bad_values),
+        )
+
+    @tf.function(autograph=False)
+    def steps(count: tf.Tensor) -> Any:
+        # How many values there are, only the first step tells: sums with one zero broadcast.
+        zeros, any_length = tf.zeros([1]), tf.TensorShape([None])
+        return tf.while_loop(
+            lambda done, *_: done < count,
+            step,
+            (0, zeros, zeros, -1, zeros),
+            (tf.TensorShape([]), any_length, any_length, tf.TensorShape([]), any_length),
+        )
+
+    return lambda count: _Outcome(*steps(tf.constant(count))[1:])
+
+
+class _NotFiniteError(Exception):
+    """A step went wrong; says which, what and where."""
+
+
+class _Log:
+    """What steps logged; it stays on the device until it is read."""
+
+    def __init__(self, factors: tuple[str, ...]) -> None:
+        self.names: list[str] = []
+        self._factors = factors
+        self._unread: list[tuple[int, int, _Outcome]] = []
+        self._read: collections.deque[tuple[int, np.ndarray, np.ndarray]] = collections.deque()
+        self._since_last_point: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def add(self, step: int, count: int, outcome: _Outcome) -> None:
+        """Takes what `count` steps after `step` gave."""
+        self._unread.append((step, count, outcome))
+
+    def read(self) -> None:
+        """Gets all values from the device.
+
+        Raises:
+            _NotFiniteError: one of them must not be like that.
+        """
+        unread, self._unread = self._unread, []
+        for step, count, outcome in unread:
+            bad = int(outcome.bad)
+            if bad >= 0:
+                values = dict(zip(self.names, outcome.bad_values.numpy(), strict=True))
+                name = next(name for name, value in values.items() if not math.isfinite(value))
+                raise _NotFiniteError(
+                    f"step {step + bad + 1}: {name} is not finite, in a group in which "
+                    f"{self._factors[int(values['active'])]} varies"
+                )
+            piece = (count, outcome.sums.numpy(), outcome.counts.numpy())
+            self._read.append(piece)
+            self._since_last_point.append(piece)
+        while (
+            sum(count for count, *_ in self._read) - (self._read[0][0] if self._read else 0) > 100
+        ):
+            self._read.popleft()
+
+    def recent(self) -> dict[str, float]:
+        """For each name its mean over the last hundred steps that were read, or a few more."""
+        return self._means(self._read)
+
+    def since_last_point(self) -> dict[str, float]:
+        """For each name its mean over the steps read since this was last asked."""
+        pieces, self._since_last_point = self._since_last_point, []
+        return self._means(pieces)
+
+    def _means(self, pieces: Iterable[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, float]:
+        pieces = list(pieces)
+        if not pieces:
+            return {}
+        sums = np.sum([sums for _, sums, _ in pieces], axis=0)
+        counts = np.sum([counts for _, _, counts in pieces], axis=0)
+        means = zip(self.names, sums, counts, strict=True)
+        return {name: float(s / n) for name, s, n in means if n > 0 and name != "active"}
 
 
 def _short(value: object) -> str:
@@ -409,6 +596,13 @@ def _scene(source: GroupSource) -> dict[str, Any]:
     return {"scene": source.config.to_dict()} if isinstance(source, RenderedSource) else {}
 
 
+def _in_single_precision(model: DCIGN) -> DCIGN:
+    """The same model for those who use it, without its optimizer."""
+    single = DCIGN.from_config(model.get_config())
+    single.set_weights(model.get_weights())
+    return single
+
+
 def _calibrate(model: DCIGN, source: GroupSource, count: int) -> None:
     """Fits the curves of those factors whose true values are known, and says of which they are not."""
     mixed = source.mixed("train", count)
@@ -456,116 +650,46 @@ def _data_errors_explained(source: GroupSource) -> Iterator[None]:
         raise explained from error
 
 
-class _Recent(keras.callbacks.Callback):
-    """Means of the logs over the last 100 steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._logs: collections.deque[Mapping[str, float]] = collections.deque(maxlen=100)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._logs.append({k: float(v) for k, v in (logs or {}).items()})
-
-    def means(self) -> dict[str, float]:
-        """For each logged name its mean."""
-        names = self._logs[-1].keys() - {"active"} if self._logs else ()
-        return {name: float(np.mean([logs[name] for logs in self._logs])) for name in names}
-
-
-class _Bar(keras.callbacks.Callback):
-    """Shows progress with the losses."""
-
-    def __init__(self, bar: Progress, recent: _Recent) -> None:
-        super().__init__()
-        self._bar, self._recent = bar, recent
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        means = self._recent.means()
-        shown = {"objective": "objective", "kl": "kl", "mse": "mse"}
-        self._bar.update(1, **{label: f"{means[name]:.4g}" for name, label in shown.items()})
-
-
-class _Guard(keras.callbacks.Callback):
-    """Stops at the first step whose objective or gradient is not finite."""
-
-    def __init__(self, source: GroupSource, manager: tf.train.CheckpointManager) -> None:
-        super().__init__()
-        self._source, self._manager = source, manager
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        bad = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
-        if bad:
-            step = int(self.model.optimizer.iterations.numpy())
-            active = int((logs or {})["active"])
-            last = self._manager.latest_checkpoint
-            raise DcignError(
-                f"step {step}: {bad[0]} is not finite, in a group in which "
-                f"{self._source.factors[active]} varies; last good checkpoint: {last or 'none yet'}. "
-                "A smaller --learning_rate may help"
-            )
-
-
-class _Checkpoints(keras.callbacks.Callback):
-    """Writes a checkpoint now and then, and at the end."""
-
-    def __init__(self, manager: tf.train.CheckpointManager, config: TrainingConfig) -> None:
-        super().__init__()
-        self._manager, self._config = manager, config
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        step = int(self.model.optimizer.iterations.numpy())
-        if step % self._config.checkpoint_every == 0 or step == self._config.steps:
-            self._manager.save(checkpoint_number=step)
-
-
-class _Summaries(keras.callbacks.Callback):
+class _Summaries:
     """What TensorBoard shows."""
 
     _ROWS = 6
     _SWEEP = 7
 
     def __init__(self, source: GroupSource, config: TrainingConfig, bar: Progress) -> None:
-        super().__init__()
-        self._config, self._bar = config, bar
+        self._bar = bar
         self._validation = source.mixed("validation")
-        self._sums: dict[str, float] = collections.defaultdict(float)
-        self._count, self._since = 0, time.monotonic()
-        self._images_per_step = config.groups_per_step * source.group_size
+        self._images_per_point = config.summary_every * config.groups_per_step * source.group_size
+        self._since: float | None = None
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        step = int(self.model.optimizer.iterations.numpy())
-        self._count += 1
-        for name, value in (logs or {}).items():
-            self._sums[name] += value
-        if step % self._config.summary_every == 0:
-            for name, value in self._means().items():
-                tf.summary.scalar(f"training/{name}", value, step)
-            rate = self._count * self._images_per_step / (time.monotonic() - self._since)
-            tf.summary.scalar("speed/images_per_second", rate, step)
-            self._sums.clear()
-            self._count, self._since = 0, time.monotonic()
-        if step % self._config.pictures_every == 0 or step == self._config.steps:
-            paused = time.monotonic()
-            self._show(step)
-            self._since += time.monotonic() - paused
-
-    def _means(self) -> dict[str, float]:
-        """Means since the last point; the likelihood of a factor's groups over those steps that had any."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        means.pop("active", None)
+    def plot(self, step: int, means: dict[str, float]) -> None:
+        """Adds a point to each curve; the likelihood of a factor's groups is that of those steps that had any."""
         for name in [name for name in means if name.startswith("share/")]:
-            share, likelihood = (
-                means.pop(name),
-                f"negative_log_likelihood/{name.removeprefix('share/')}",
-            )
+            share = means.pop(name)
+            likelihood = f"negative_log_likelihood/{name.removeprefix('share/')}"
             if share > 0:
                 means[likelihood] /= share
             else:
                 del means[likelihood]
-        return means
+        for name, value in means.items():
+            tf.summary.scalar(f"training/{name}", value, step)
+        now = time.monotonic()
+        # The first point's steps may not be as many, and include compilation.
+        if self._since is not None:
+            tf.summary.scalar(
+                "speed/images_per_second", self._images_per_point / (now - self._since), step
+            )
+        self._since = now
 
-    def _show(self, step: int) -> None:
-        model, layout = self.model, self.model.layout
+    def show(self, model: DCIGN, step: int) -> None:
+        """Adds pictures, histograms and measurements on validation images."""
+        paused = time.monotonic()
+        self._show(model, step)
+        if self._since is not None:
+            self._since += time.monotonic() - paused
+
+    def _show(self, model: DCIGN, step: int) -> None:
+        layout = model.layout
         images = self._validation.images
         means = model.encode_in_batches(images)
         for factor in layout.factors:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcign_tf.layers import UnpoolConv2D
+from dcign_tf.layers import ConvPool2D, UnpoolConv2D
 
 
 def fused_and_plain(kernel_size, filters, channels, dtype, activation="relu"):
@@ -69,3 +69,28 @@ def test_config_round_trip():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         UnpoolConv2D(*arguments)
+
+
+def test_conv_pool_equals_three_layers():
+    fused = ConvPool2D(5, 5)
+    plain = keras.Sequential(
+        [keras.layers.Conv2D(5, 5), keras.layers.MaxPooling2D(2), keras.layers.ReLU()]
+    )
+    shape = (2, 17, 20, 3)
+    fused.build(shape)
+    plain.build(shape)
+    rng = np.random.default_rng(1)
+    weights = [rng.normal(size=w.shape) for w in plain.get_weights()]
+    plain.set_weights(weights)
+    fused.set_weights(weights)
+    x = rng.normal(size=shape).astype(np.float32)
+    assert fused(x).shape == fused.compute_output_shape(shape) == (2, 6, 8, 5)
+    for ours, theirs in zip(
+        values_and_gradients(fused, x), values_and_gradients(plain, x), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max(), rtol=0)
+
+
+def test_conv_pool_config_round_trip():
+    layer = ConvPool2D(4, 5, kernel_initializer="he_normal", name="down")
+    assert ConvPool2D.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -155,6 +155,11 @@ def test_it_learns(tmp_path):
         ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop"),
         ({"learning_rate": float("nan")}, "--learning_rate: got nan"),
         ({"latents": 3}, "--latents: got 3"),
+        (
+            {"mixed_precision": "float8"},
+            "--mixed_precision: got float8, must be one of off, bfloat16",
+        ),
+        ({"steps_per_execution": -1}, "--steps_per_execution: got -1, must be 0 or more"),
         ({"encoder_filters": (4, 4)}, "--encoder_filters: got 4,4, must be three"),
     ],
 )
@@ -210,9 +215,18 @@ def test_warming_up_uses_another_ratio_and_resumes_anywhere(source):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_factor_and_checkpoint(source, tmp_path):
-    with pytest.raises(DcignError, match=r"step 4: .* light_azimuth varies; last good .*ckpt-2"):
-        training.train(tiny_config(), _Poisoned(source), tmp_path)
-    assert not (tmp_path / "model.keras").exists()
+    # However many steps the device is ahead, and whatever came after the bad one.
+    for steps_per_execution, every, last_good in ((0, 2, "ckpt-2"), (6, 6, "none yet")):
+        config = tiny_config(
+            steps_per_execution=steps_per_execution,
+            **dict.fromkeys(("checkpoint_every", "summary_every", "pictures_every"), every),
+        )
+        workdir = tmp_path / str(every)
+        with pytest.raises(
+            DcignError, match=rf"step 4: .* light_azimuth varies; last good .*{last_good}"
+        ):
+            training.train(config, _Poisoned(source), workdir)
+        assert not (workdir / "model.keras").exists()
 
 
 def run_python(code, *arguments, **environment):
@@ -230,23 +244,85 @@ from dcign_tf.datasets.scenes import SceneConfig
 from dcign_tf.datasets.source import RenderedSource
 from tests.training_test import tiny_config
 source = RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
-training.train(tiny_config(steps=60, checkpoint_every=5, pictures_every=1000, deterministic=True), source, sys.argv[1])
+config = tiny_config(
+    steps=60, checkpoint_every=5, summary_every=7, pictures_every=1000, deterministic=True,
+    steps_per_execution=int(sys.argv[2]),
+)
+training.train(config, source, sys.argv[1])
 """
 
 
 def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
-    assert run_python(_TRAIN, tmp_path / "whole").wait() == 0
+    # In executions of one step, and in as few as there can be.
+    assert run_python(_TRAIN, tmp_path / "whole", 1).wait() == 0
     cut = tmp_path / "cut"
-    process = run_python(_TRAIN, cut)
+    process = run_python(_TRAIN, cut, 60)
     moment = 5 * np.random.default_rng(int(time.time())).integers(1, 11)
     while process.poll() is None and not list(cut.glob(f"checkpoints/ckpt-{moment}.index")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (cut / "model.keras").exists(), "the run was over before it could be killed"
-    assert run_python(_TRAIN, cut).wait() == 0
+    assert run_python(_TRAIN, cut, 0).wait() == 0
     whole, resumed = (load_model(str(tmp_path / run / "model.keras")) for run in ("whole", "cut"))
     for ours, theirs in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+class _Stopping:
+    """A source that has no more images after some steps, as if the run had been killed then."""
+
+    def __init__(self, source, steps):
+        self._source, self._steps = source, steps
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def training(self, *arguments):
+        return self._source.training(*arguments).take(self._steps)
+
+
+def points(workdir, name):
+    """The steps and values of a curve in TensorBoard."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    return {e.step: float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(name)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixed_precision": "float16"},
+        pytest.param({"mixed_precision": "bfloat16"}, marks=pytest.mark.slow),
+        pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
+        pytest.param({"jit_compile": True, "mixed_precision": "float16"}, marks=pytest.mark.slow),
+    ],
+)
+def test_it_learns_the_fast_ways_too_and_resumes(settings, source, tmp_path):
+    config = tiny_config(
+        steps=60, checkpoint_every=10, summary_every=10, pictures_every=1000, learning_rate=3e-3,
+        encoder_filters=(8, 8, 8), decoder_filters=(8, 8, 8), **settings,
+    )  # fmt: skip
+    with pytest.raises(tf.errors.OutOfRangeError):
+        training.train(config, _Stopping(source, 37), tmp_path)
+    scale = points(tmp_path, "training/loss_scale") if "float16" in settings.values() else None
+    model = training.train(config, source, tmp_path)
+    likelihood = points(tmp_path, "training/negative_log_likelihood")
+    assert sorted(likelihood) == [10, 20, 30, 40, 50, 60]
+    assert likelihood[60] < 0.97 * likelihood[10]
+    if scale:
+        # It had to come down from its start, and went on from where it was.
+        after = points(tmp_path, "training/loss_scale")
+        assert scale[30] < 2**15 and after[40] <= 2 * scale[30]
+    assert (
+        json.loads((tmp_path / "config.json").read_text())["training"].items() >= settings.items()
+    )
+    # What is left is for everybody, in single precision.
+    again = load_model(str(tmp_path / "model.keras"))
+    assert again.calibrated and again.compute_dtype == model.compute_dtype == "float32"
+    for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
+        assert theirs.dtype == np.float32
         np.testing.assert_array_equal(ours, theirs)
 
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dcign_tf.errors import DcignError
+from dcign_tf.processes import interrupts_ignored
 from dcign_tf.progress import progress
 
 # Threads that wait for work must not spin: another candidate has its turn.
@@ -226,16 +227,18 @@ def _worker(candidate: Candidate) -> Iterator[_Worker]:
     ours, its = context.Pipe()
     with tempfile.TemporaryDirectory(prefix="dcign-benchmark.") as folder:
         log = pathlib.Path(folder, "log")
+        log.touch()  # A process may end before it writes any.
         process = context.Process(
             target=_serve, args=(its, candidate, str(log)), name=candidate.name, daemon=True
         )
-        process.start()
+        with interrupts_ignored():
+            process.start()
         its.close()
         try:
             yield _Worker(process, ours, log)
-        finally:
             ours.close()
             process.join(_PATIENCE)
+        finally:
             process.kill()
             process.join()
 
@@ -249,7 +252,7 @@ def _serve(
         # Libraries greet on both; a table is to be read there.
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, ConnectionError):
         answer = _making(candidate)
         while True:
             connection.send(answer(*connection.recv()))

@@ -114,7 +114,18 @@ _DETERMINISTIC = flags.DEFINE_boolean(
     "deterministic", False, "same flags, same machine, same bits; may be slower", flag_values=FLAGS
 )
 _JIT_COMPILE = flags.DEFINE_boolean(
-    "jit_compile", False, "compile the step with XLA", flag_values=FLAGS
+    "jit_compile", False, "compile the step's forward and backward pass with XLA", flag_values=FLAGS
+)
+_MIXED_PRECISION = _choice(
+    "mixed_precision",
+    "off",
+    ["off", "bfloat16", "float16"],
+    "type of convolutions and matrix products on devices that are faster with it; weights and sums stay float32",
+)
+_STEPS_PER_EXECUTION = _integer(
+    "steps_per_execution",
+    0,
+    "steps that the device does at most before Python has its turn; 0: as many as take half a second",
 )
 _CALIBRATION = _integer(
     "calibration_images", 2000, "training images that the latents are calibrated to true values on"
@@ -157,6 +168,8 @@ def main(argv: list[str]) -> None:
         strategy=_STRATEGY.value,
         deterministic=_DETERMINISTIC.value,
         jit_compile=_JIT_COMPILE.value,
+        mixed_precision=_MIXED_PRECISION.value,
+        steps_per_execution=_STEPS_PER_EXECUTION.value,
         calibration_images=_CALIBRATION.value,
         checkpoint_every=_CHECKPOINT_EVERY.value,
         keep_checkpoints=_KEEP.value,

@@ -16,7 +16,6 @@ import os
 import pathlib
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from dcign_tf.datasets import records
 from dcign_tf.datasets.manifest import File, Manifest, Shard
 from dcign_tf.datasets.scenes import FACTORS, MIXED, SPLITS, Group, SceneConfig, SceneSampler
 from dcign_tf.errors import DcignError, UsageError
+from dcign_tf.processes import interrupts_ignored
 from dcign_tf.progress import progress
 
 
@@ -511,7 +511,7 @@ class _Workers:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        with _one_thread_each(), _interrupts_ignored():
+        with _one_thread_each(), interrupts_ignored():
             for _ in range(self._count):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
@@ -555,16 +555,3 @@ def _one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Lets new processes start with Ctrl-C ignored, or it would find them in the middle of their imports."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only there may signals be handled.
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
