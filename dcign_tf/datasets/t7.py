@@ -21,6 +21,7 @@ Files are not trusted: each size is compared with what is left of the file befor
 
 import dataclasses
 import math
+import mmap
 import os
 import pathlib
 import re
@@ -29,7 +30,6 @@ from typing import Any
 
 import numpy as np
 
-from dcign_tf import files
 from dcign_tf.errors import DcignError
 
 MAX_BYTES = 1 << 30
@@ -91,15 +91,19 @@ def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Any:
     path = pathlib.Path(path)
     try:
         with path.open("rb") as file:
-            data = files.read_at_most(file, max_bytes + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise DcignError(
+                    f"{path}: larger than {max_bytes / 2**20:.4g} MiB, too large to be read"
+                )
+            # Mapped: of a tensor, only what is used is read.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except OSError as error:
         raise DcignError(f"{path}: {error.strerror or error}") from error
-    if len(data) > max_bytes:
-        raise DcignError(f"{path}: larger than {max_bytes / 2**20:.4g} MiB, too large to be read")
     return parse(data, str(path))
 
 
-def parse(data: bytes, name: str) -> Any:
+def parse(data: bytes | mmap.mmap, name: str) -> Any:
     """Reads the object in a file's content.
 
     Args:
@@ -123,7 +127,7 @@ def parse(data: bytes, name: str) -> Any:
             )
         return value
     except _Wrong as error:
-        what = _describe(data)
+        what = _describe(data[:8])
         if what:
             raise DcignError(f"{name}: not a binary file of Torch7 but {what}") from error
         raise DcignError(
@@ -132,7 +136,7 @@ def parse(data: bytes, name: str) -> Any:
 
 
 def _describe(data: bytes) -> str | None:
-    """Says what a file is that is none of Torch7's; None when that is not known."""
+    """Says what a file is that begins so and is none of Torch7's; None when that is not known."""
     if not data:
         return "an empty file"
     if re.match(rb"[0-8]\n", data):
@@ -148,7 +152,7 @@ class _Wrong(Exception):
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self.at = 0
         self._data = data
         self._known: dict[int, Any] = {}
