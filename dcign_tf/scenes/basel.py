@@ -24,10 +24,10 @@ of it. `load` reads, and tells by what is in the file,
         expression/model/...           the same of what expressions add to a shape, its mean, too
         shape/representer/cells [3, T] corners of the triangles, counted from 0
 
-V, T and K are taken from the file. In all editions y is up and the face looks along z, as `dcign_tf.scenes.render` wants
-it. The triangles of 2009 are clockwise seen from outside; whatever a file's are, the mesh itself tells, and they are turned
-round if need be. All modes are normal, those of expression as well. Grey is 0.21 R + 0.72 G + 0.07 B, as in the
-authors' code, and linear: the modes of color become modes of grey.
+V, T and K are taken from the file. In all editions y is up and the face looks along z, as `dcign_tf.scenes.render`
+wants it. The triangles of 2009 are clockwise seen from outside; which way round a file's are, its mesh tells, and they
+are turned round if need be. All modes are normal, those of expression as well. Grey is 0.21 R + 0.72 G + 0.07 B,
+as in the authors' code, and linear: the modes of color become modes of grey.
 """
 
 import dataclasses
@@ -184,7 +184,7 @@ def _build(find: _Find, edition: _Format, origin: str) -> MorphableModel:
         _check_length(part.mean, len(mean), size)
     mean_shape = (np.sum(means, axis=0) / edition.millimetre).reshape(-1, 3)
     if not (np.abs(mean_shape) <= _MAX_LENGTH).all():
-        raise ValueError(f"{edition.shape.mean}: holds values not finite or beyond a kilometre")
+        raise ValueError(f"{edition.shape.mean}: holds values not finite or beyond a kilometer")
     mean_color = _vector(find(edition.color.mean)) / edition.white
     _check_length(edition.color.mean, len(mean_color), size)
     # A file of another scale would give heads all black or all white.
@@ -293,12 +293,12 @@ def _outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def _framing(vertices: np.ndarray) -> tuple[np.ndarray, float]:
     """What the head turns about, and half of what the camera sees there.
 
-    The editions are cut off at different places; what all of them have is the face. Heads are about as deep as
-    1.2 times their width, so the middle of one is 0.6 times its width behind the tip of its nose.
+    The editions are cut off at different places; what all of them have is the face. From the nose to the back a head
+    is about 1.2 times as deep as it is wide, so where the back is missing the middle is 0.6 widths behind the nose.
     """
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     center = (low + high) / 2
-    center[2] = high[2] - 0.6 * (high[0] - low[0])
+    center[2] = min(center[2], high[2] - 0.6 * (high[0] - low[0]))
     x, y, z = (vertices - center).T
     # However it is turned. A tenth is left free, and more of it taken up by what is nearer to the camera.
     return center, 1.2 * float(max(np.abs(y).max(), np.hypot(x, z).max()))
@@ -346,7 +346,7 @@ def _from_hdf5(file: h5py.File, name: str, exchanged: bool) -> _Matrix:
     def blocks() -> Iterator[tuple[slice, slice, np.ndarray]]:
         for start in range(0, length, step):
             here, across = slice(start, min(start + step, length)), slice(0, width)
-            block = found[here].reshape(-1, width)
+            block = found[here].reshape(here.stop - here.start, width)
             yield (here, across, block) if exchanged else (across, here, block.T)
 
     return _Matrix(name, *((width, length) if exchanged else (length, width)), blocks)
