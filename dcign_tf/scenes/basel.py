@@ -312,8 +312,9 @@ def _read(matrix: _Matrix) -> np.ndarray:
     if matrix.rows * matrix.columns > _MAX_NUMBERS:
         raise ValueError(f"{matrix.name}: got {matrix.rows} x {matrix.columns}, which is too large")
     out = np.empty((matrix.columns, matrix.rows))
-    for columns, rows, block in matrix.blocks():
-        out[columns, rows] = block
+    with np.errstate(invalid="ignore"):  # NaN is told by those who ask for this.
+        for columns, rows, block in matrix.blocks():
+            out[columns, rows] = block
     return out
 
 

@@ -131,9 +131,8 @@ def test_which_side_is_outside_is_seen_from_the_mesh(
 
 def picture(model: MorphableModel, azimuth: float = 0, elevation: float = 0, light: float = 0):
     still = np.zeros((1, model.coefficients), np.float32)
-    return (
-        render(model, still, *np.array([[azimuth], [elevation], [light]]), 100)[0, :, :, 0] / 255.0
-    )
+    angles = np.array([[azimuth], [elevation], [light]])
+    return render(model, still, angles[0], angles[1], angles[2], 100)[0, :, :, 0] / 255.0
 
 
 @pytest.mark.parametrize("edition", ["2009", "2017"])
@@ -285,14 +284,14 @@ def test_what_is_missing_is_named(name: str, tmp_path: pathlib.Path) -> None:
         ("text", "text"),
         (scipy.sparse.eye(5).tocsc(), "a sparse array"),
         (np.ones((5, 1)) * 1j, "complex numbers"),
-        (np.ones((2, 2, 2)), "of shape (2, 2, 2)"),
+        (np.ones((2, 2, 2)), "an array of shape (2, 2, 2)"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(
     value: Any, what: str, tmp_path: pathlib.Path
 ) -> None:
     text = refusal(write(tmp_path, "2009", shapeMU=value))
-    assert f"shapeMU: {what}, must be an array of numbers" in text
+    assert f"shapeMU: {what}, must be an array of real numbers" in text
 
 
 def test_other_files_are_refused(tmp_path: pathlib.Path) -> None:
@@ -416,11 +415,11 @@ def _element(name: bytes, shape: tuple[int, int], numbers: bytes, claimed: int |
 @pytest.mark.parametrize(
     ("shape", "claimed", "message"),
     [
-        ((2**30, 2**29), 2**32 - 4, "instead of"),
+        ((2**30, 2**29), 2**32 - 4, "got 4294967292 bytes, must be"),
         ((2**28, 1), 2**30, "too large"),
         ((2**20, 1), 2**22, "too large"),
-        ((-1, -3), 12, "of shape (-1, -3)"),
-        ((0, 5), 12, "12 bytes instead of 0"),
+        ((-1, -3), 12, "an array of shape (-1, -3)"),
+        ((0, 5), 12, "got 12 bytes, must be 0"),
     ],
 )
 def test_a_matlab_file_that_lies_costs_no_memory(
@@ -488,21 +487,26 @@ def test_the_flag_file_is_the_papers() -> None:
 
 @pytest.mark.slow
 def test_a_model_of_full_size_costs_little_more_than_it_holds(tmp_path: pathlib.Path) -> None:
-    made = basel_files.head(230, 232, 199, 1)
+    made = basel_files.head(230, 232, 1, 1)
     assert 53_000 < len(made.vertices) < 54_000
+    basis = np.random.default_rng(0).standard_normal((made.vertices.size, 199), np.float32)
+    ones = np.ones(199)
     made = dataclasses.replace(
-        made, expression_modes=made.shape_modes[:, :100], expression_deviations=np.ones(100)
+        made,
+        **{"shape_modes": basis, "color_modes": basis, "expression_modes": basis[:, :100]},
+        **{f"{kind}_deviations": 0.01 * ones for kind in ("shape", "color")},
+        expression_deviations=ones[:100],
     )
     for edition, kept in (("2009, plain", 170e6), ("2017", 255e6)):
         path = write(tmp_path, edition, made)
         code = (
-            "import resource, sys, time\n"
+            "import re, sys, time\n"
             "from dcign_tf.scenes import basel\n"
-            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-            "start = time.perf_counter()\n"
+            "def peak():\n"
+            "    return int(re.search('VmHWM:\\\\s*(\\\\d+) kB', open('/proc/self/status').read())[1])\n"
+            "before, start = peak(), time.perf_counter()\n"
             "model = basel.load(sys.argv[1])\n"
-            "print(model.coefficients, time.perf_counter() - start,\n"
-            "      (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)"
+            "print(model.coefficients, time.perf_counter() - start, (peak() - before) * 1024)"
         )
         command = [sys.executable, "-c", code, str(path)]
         said = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
@@ -511,5 +515,5 @@ def test_a_model_of_full_size_costs_little_more_than_it_holds(tmp_path: pathlib.
             f"{edition}: {path.stat().st_size / 1e6:.0f} MB, {seconds:.1f} s, {memory / 1e6:.0f} MB"
         )
         assert coefficients == (398 if "2009" in edition else 498)
-        assert memory < 1.5 * kept
+        assert kept / 2 < memory < 1.5 * kept
         path.unlink()
