@@ -279,19 +279,19 @@ def test_what_is_missing_is_named(name: str, tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        ({"a": 1.0}, "a struct"),
-        (np.array(["a", 1.0], object), "a cell array"),
-        ("text", "text"),
-        (scipy.sparse.eye(5).tocsc(), "a sparse array"),
-        (np.ones((5, 1)) * 1j, "complex numbers"),
-        (np.ones((2, 2, 2)), "an array of shape (2, 2, 2)"),
+        ({"a": 1.0}, "a struct, must be an array of real numbers"),
+        (np.array(["a", 1.0], object), "a cell array, must be an array of real numbers"),
+        ("text", "text, must be an array of real numbers"),
+        (scipy.sparse.eye(5).tocsc(), "a sparse array, must be an array of real numbers"),
+        (np.ones((5, 1)) * 1j, "complex numbers, must be an array of real numbers"),
+        (np.ones((2, 2, 2)), "an array of shape (2, 2, 2), must have two dimensions"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(
     value: Any, what: str, tmp_path: pathlib.Path
 ) -> None:
     text = refusal(write(tmp_path, "2009", shapeMU=value))
-    assert f"shapeMU: {what}, must be an array of real numbers" in text
+    assert f"shapeMU: {what}" in text
 
 
 def test_other_files_are_refused(tmp_path: pathlib.Path) -> None:
@@ -466,6 +466,38 @@ def test_damaged_files(edition: str, count: int, tmp_path: pathlib.Path) -> None
     assert not report.problems, report
     assert report.refused
     assert report.valid or count < 1000
+
+
+_SMALL: dict[str, bytes] = {}
+
+
+@hypothesis.given(
+    edition=st.sampled_from(list(FILES)),
+    edits=st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 40), st.binary(max_size=12)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+@hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_damaged_bytes_give_a_model_or_one_line(
+    edition: str, edits: list[tuple[float, int, bytes]], tmp_path: pathlib.Path
+) -> None:
+    if edition not in _SMALL:
+        _SMALL[edition] = write(tmp_path, edition, SMALL).read_bytes()
+    content = bytearray(_SMALL[edition])
+    for where, length, replacement in edits:
+        start = int(where**3 * len(content))  # More of them at the beginning.
+        content[start : start + length] = replacement
+    (tmp_path / "model").write_bytes(content)
+    try:
+        model = basel.load(tmp_path / "model")
+    except DcignError as error:
+        assert str(error).startswith(f"{tmp_path / 'model'}: ") and "\n" not in str(error)
+    else:
+        assert np.isfinite(model.vertices(np.ones((1, model.coefficients)))).all()
 
 
 def test_the_flag_file_is_the_papers() -> None:
