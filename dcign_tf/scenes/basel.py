@@ -8,18 +8,18 @@ of it. `load` reads, and tells by what is in the file,
 *   the model of 2009, `01_MorphableModel.mat`, a MATLAB file. Of V = 53,490 vertices, T = 106,466 triangles and
     K = 199 modes of either kind it has, in single precision,
 
-        shapeMU [3V, 1]   mean, x y z of the first vertex, then of the second, ..., in micrometres
+        shapeMU [3V, 1]   mean, x y z of the first vertex, then of the second, ..., in micrometers
         shapePC [3V, K]   orthonormal modes
-        shapeEV [K, 1]    their standard deviations (not variances, in spite of the name), in micrometres
+        shapeEV [K, 1]    their standard deviations (not variances, in spite of the name), in micrometers
         texMU, texPC, texEV   the same of red, green and blue, 0 to 255
         tl [T, 3]         corners of the triangles, counted from 1
 
 *   those of 2017 and 2019, `model2017-1_bfm_nomouth.h5`, `model2019_fullHead.h5`, their crops `face12` and so on, HDF5
     files with
 
-        shape/model/mean [3V]          as above, in millimetres
+        shape/model/mean [3V]          as above, in millimeters
         shape/model/pcaBasis [3V, K]   orthonormal modes
-        shape/model/pcaVariance [K]    their variances, in square millimetres
+        shape/model/pcaVariance [K]    their variances, in square millimeters
         color/model/...                the same of red, green and blue, 0 to 1
         expression/model/...           the same of what expressions add to a shape, its mean, too
         shape/representer/cells [3, T] corners of the triangles, counted from 0
@@ -73,7 +73,7 @@ class _Format:
     expression: _Modes | None
     triangles: str
     first_vertex: int
-    millimetre: float
+    millimeter: float
     white: float
     variances: bool
 
@@ -84,7 +84,7 @@ _EDITION_2009 = _Format(
     expression=None,
     triangles="tl",
     first_vertex=1,
-    millimetre=1000.0,
+    millimeter=1000.0,
     white=255.0,
     variances=False,
 )
@@ -101,7 +101,7 @@ _EDITION_2017 = _Format(
     expression=_group("expression", "expression"),
     triangles="shape/representer/cells",
     first_vertex=0,
-    millimetre=1.0,
+    millimeter=1.0,
     white=1.0,
     variances=True,
 )
@@ -134,7 +134,7 @@ def load(path: str | os.PathLike[str]) -> MorphableModel:
         path: the file.
 
     Returns:
-        The model in millimetres, with all its modes; `source` says what was read and under which licence.
+        The model in millimeters, with all its modes; `source` says what was read and under which licence.
 
     Raises:
         DcignError: there is no file at `path`, or it is no Basel Face Model; the message names the file and the
@@ -182,7 +182,7 @@ def _build(find: _Find, edition: _Format, origin: str) -> MorphableModel:
         raise ValueError(f"{edition.shape.mean}: got {size} numbers, must be three for each vertex")
     for part, mean in zip(parts[1:], means[1:], strict=True):
         _check_length(part.mean, len(mean), size)
-    mean_shape = (np.sum(means, axis=0) / edition.millimetre).reshape(-1, 3)
+    mean_shape = (np.sum(means, axis=0) / edition.millimeter).reshape(-1, 3)
     if not (np.abs(mean_shape) <= _MAX_LENGTH).all():
         raise ValueError(f"{edition.shape.mean}: holds values not finite or beyond a kilometer")
     mean_color = _vector(find(edition.color.mean)) / edition.white
@@ -194,7 +194,7 @@ def _build(find: _Find, edition: _Format, origin: str) -> MorphableModel:
             f"{mean_color.max() * edition.white:g}, must be 0 to {edition.white:g}"
         )
     triangles = _triangles(find(edition.triangles), edition.first_vertex, size // 3)
-    shape_modes, shape_names = _modes(find, parts, size, edition.variances, edition.millimetre)
+    shape_modes, shape_names = _modes(find, parts, size, edition.variances, edition.millimeter)
     colors, color_names = _modes(
         find, [edition.color], size, edition.variances, edition.white, grey=True
     )

@@ -11,7 +11,7 @@ import scipy.io
 
 @dataclasses.dataclass
 class Head:
-    """Millimetres and colors of 0 to 1; triangles are counter-clockwise from outside and counted from 0."""
+    """Millimeters and colors of 0 to 1; triangles are counter-clockwise from outside and counted from 0."""
 
     vertices: np.ndarray  # [V, 3]
     colors: np.ndarray  # [V, 3]
