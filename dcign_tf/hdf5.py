@@ -87,10 +87,10 @@ def _check_chunks(found: h5py.Dataset, max_bytes: int) -> None:
     size = math.prod(found.chunks) * found.dtype.itemsize
     counts = [-(-length // part) for length, part in zip(found.shape, found.chunks, strict=True)]
     stored = found.id.get_num_chunks()
-    if size > max_bytes or size > _EXPANSION * found.id.get_storage_size():
-        raise ValueError(f"got chunks of shape {found.chunks}, which is too large")
     if stored != math.prod(counts):
         raise ValueError(f"got {stored} chunks, must be {math.prod(counts)}")
+    if size > max_bytes or size > _EXPANSION * found.id.get_storage_size():
+        raise ValueError(f"got chunks of shape {found.chunks}, which is too large")
     for place in itertools.product(*map(range, counts)):
         offset = tuple(k * part for k, part in zip(place, found.chunks, strict=True))
         held = found.id.get_chunk_info_by_coord(offset).size

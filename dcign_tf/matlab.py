@@ -122,7 +122,7 @@ def find(variables: Mapping[str, Variable], name: str) -> Variable:
     if name not in variables:
         raise ValueError(f"{name}: missing")
     if variables[name].refusal:
-        raise ValueError(f"{name}: {variables[name].refusal}, must be an array of numbers")
+        raise ValueError(f"{name}: {variables[name].refusal}")
     return variables[name]
 
 
@@ -212,13 +212,13 @@ def _described(file: IO[bytes], variable: Variable) -> Variable:
     name = letters.decode("ascii", "backslashreplace")
     dtype, refusal = "", ""
     if of_class in _OTHERS:
-        refusal = _OTHERS[of_class]
+        refusal = f"{_OTHERS[of_class]}, must be an array of real numbers"
     elif not 6 <= of_class <= 15:
         refusal = f"of the unknown class {of_class}"
     elif flag >> 8 & _COMPLEX:
-        refusal = "complex numbers"
+        refusal = "complex numbers, must be an array of real numbers"
     elif len(shape) != 2 or min(shape) < 0:
-        refusal = f"of shape {shape}"
+        refusal = f"an array of shape {shape}, must have two dimensions"
     else:
         dtype, refusal = _numbers(content, variable, shape)
     return dataclasses.replace(variable, name=name, shape=shape, dtype=dtype, refusal=refusal)
@@ -228,13 +228,13 @@ def _numbers(content: "_Content", variable: Variable, shape: tuple[int, ...]) ->
     """How the numbers are stored, and why they cannot be read, or ""."""
     kind, length = content.tag()
     if kind not in _STORAGE:
-        return "", f"of the unknown type {kind}"
+        return "", f"numbers of the unknown type {kind}"
     dtype = variable.order + _STORAGE[kind]
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if length != size:
-        return "", f"{length} bytes instead of {size} for {shape} of {np.dtype(dtype)}"
+        return "", f"got {length} bytes, must be {size} for {shape} of {np.dtype(dtype)}"
     if size > _MAX_BYTES or size > variable.length * (_EXPANSION if variable.compressed else 1):
-        return "", f"of shape {shape}, which is too large"
+        return "", f"an array of shape {shape}, which is too large"
     return dtype, ""
 
 
@@ -283,7 +283,7 @@ class _Content:
         if self._inflate is not None:
             self._next(8)  # What fills up the last part, if anything, and one byte more.
             if not self._inflate.eof:
-                raise ValueError("damaged")
+                raise ValueError("damaged: holds more than it should")
 
     def _next(self, count: int) -> bytes:
         """The next `count` bytes, or fewer at the end."""

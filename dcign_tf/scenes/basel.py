@@ -8,26 +8,26 @@ of it. `load` reads, and tells by what is in the file,
 *   the model of 2009, `01_MorphableModel.mat`, a MATLAB file. Of V = 53,490 vertices, T = 106,466 triangles and
     K = 199 modes of either kind it has, in single precision,
 
-        shapeMU [3V, 1]   mean, x y z of the first vertex, then of the second, ..., in micrometres
+        shapeMU [3V, 1]   mean, x y z of the first vertex, then of the second, ..., in micrometers
         shapePC [3V, K]   orthonormal modes
-        shapeEV [K, 1]    their standard deviations (not variances, in spite of the name), in micrometres
+        shapeEV [K, 1]    their standard deviations (not variances, in spite of the name), in micrometers
         texMU, texPC, texEV   the same of red, green and blue, 0 to 255
         tl [T, 3]         corners of the triangles, counted from 1
 
 *   those of 2017 and 2019, `model2017-1_bfm_nomouth.h5`, `model2019_fullHead.h5`, their crops `face12` and so on, HDF5
     files with
 
-        shape/model/mean [3V]          as above, in millimetres
+        shape/model/mean [3V]          as above, in millimeters
         shape/model/pcaBasis [3V, K]   orthonormal modes
-        shape/model/pcaVariance [K]    their variances, in square millimetres
+        shape/model/pcaVariance [K]    their variances, in square millimeters
         color/model/...                the same of red, green and blue, 0 to 1
         expression/model/...           the same of what expressions add to a shape, its mean, too
         shape/representer/cells [3, T] corners of the triangles, counted from 0
 
-V, T and K are taken from the file. In all editions y is up and the face looks along z, as `dcign_tf.scenes.render` wants
-it. The triangles of 2009 are clockwise seen from outside; whatever a file's are, the mesh itself tells, and they are turned
-round if need be. All modes are normal, those of expression as well. Grey is 0.21 R + 0.72 G + 0.07 B, as in the
-authors' code, and linear: the modes of color become modes of grey.
+V, T and K are taken from the file. In all editions y is up and the face looks along z, as `dcign_tf.scenes.render`
+wants it. The triangles of 2009 are clockwise seen from outside; which way round a file's are, its mesh tells, and they
+are turned round if need be. All modes are normal, those of expression as well. Grey is 0.21 R + 0.72 G + 0.07 B,
+as in the authors' code, and linear: the modes of color become modes of grey.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class _Format:
     expression: _Modes | None
     triangles: str
     first_vertex: int
-    millimetre: float
+    millimeter: float
     white: float
     variances: bool
 
@@ -84,7 +84,7 @@ _EDITION_2009 = _Format(
     expression=None,
     triangles="tl",
     first_vertex=1,
-    millimetre=1000.0,
+    millimeter=1000.0,
     white=255.0,
     variances=False,
 )
@@ -101,7 +101,7 @@ _EDITION_2017 = _Format(
     expression=_group("expression", "expression"),
     triangles="shape/representer/cells",
     first_vertex=0,
-    millimetre=1.0,
+    millimeter=1.0,
     white=1.0,
     variances=True,
 )
@@ -134,7 +134,7 @@ def load(path: str | os.PathLike[str]) -> MorphableModel:
         path: the file.
 
     Returns:
-        The model in millimetres, with all its modes; `source` says what was read and under which licence.
+        The model in millimeters, with all its modes; `source` says what was read and under which licence.
 
     Raises:
         DcignError: there is no file at `path`, or it is no Basel Face Model; the message names the file and the
@@ -182,9 +182,9 @@ def _build(find: _Find, edition: _Format, origin: str) -> MorphableModel:
         raise ValueError(f"{edition.shape.mean}: got {size} numbers, must be three for each vertex")
     for part, mean in zip(parts[1:], means[1:], strict=True):
         _check_length(part.mean, len(mean), size)
-    mean_shape = (np.sum(means, axis=0) / edition.millimetre).reshape(-1, 3)
+    mean_shape = (np.sum(means, axis=0) / edition.millimeter).reshape(-1, 3)
     if not (np.abs(mean_shape) <= _MAX_LENGTH).all():
-        raise ValueError(f"{edition.shape.mean}: holds values not finite or beyond a kilometre")
+        raise ValueError(f"{edition.shape.mean}: holds values not finite or beyond a kilometer")
     mean_color = _vector(find(edition.color.mean)) / edition.white
     _check_length(edition.color.mean, len(mean_color), size)
     # A file of another scale would give heads all black or all white.
@@ -194,7 +194,7 @@ def _build(find: _Find, edition: _Format, origin: str) -> MorphableModel:
             f"{mean_color.max() * edition.white:g}, must be 0 to {edition.white:g}"
         )
     triangles = _triangles(find(edition.triangles), edition.first_vertex, size // 3)
-    shape_modes, shape_names = _modes(find, parts, size, edition.variances, edition.millimetre)
+    shape_modes, shape_names = _modes(find, parts, size, edition.variances, edition.millimeter)
     colors, color_names = _modes(
         find, [edition.color], size, edition.variances, edition.white, grey=True
     )
@@ -293,12 +293,12 @@ def _outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def _framing(vertices: np.ndarray) -> tuple[np.ndarray, float]:
     """What the head turns about, and half of what the camera sees there.
 
-    The editions are cut off at different places; what all of them have is the face. Heads are about as deep as
-    1.2 times their width, so the middle of one is 0.6 times its width behind the tip of its nose.
+    The editions are cut off at different places; what all of them have is the face. From the nose to the back a head
+    is about 1.2 times as deep as it is wide, so where the back is missing the middle is 0.6 widths behind the nose.
     """
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     center = (low + high) / 2
-    center[2] = high[2] - 0.6 * (high[0] - low[0])
+    center[2] = min(center[2], high[2] - 0.6 * (high[0] - low[0]))
     x, y, z = (vertices - center).T
     # However it is turned. A tenth is left free, and more of it taken up by what is nearer to the camera.
     return center, 1.2 * float(max(np.abs(y).max(), np.hypot(x, z).max()))
@@ -312,8 +312,9 @@ def _read(matrix: _Matrix) -> np.ndarray:
     if matrix.rows * matrix.columns > _MAX_NUMBERS:
         raise ValueError(f"{matrix.name}: got {matrix.rows} x {matrix.columns}, which is too large")
     out = np.empty((matrix.columns, matrix.rows))
-    for columns, rows, block in matrix.blocks():
-        out[columns, rows] = block
+    with np.errstate(invalid="ignore"):  # NaN is told by those who ask for this.
+        for columns, rows, block in matrix.blocks():
+            out[columns, rows] = block
     return out
 
 
@@ -346,7 +347,7 @@ def _from_hdf5(file: h5py.File, name: str, exchanged: bool) -> _Matrix:
     def blocks() -> Iterator[tuple[slice, slice, np.ndarray]]:
         for start in range(0, length, step):
             here, across = slice(start, min(start + step, length)), slice(0, width)
-            block = found[here].reshape(-1, width)
+            block = found[here].reshape(here.stop - here.start, width)
             yield (here, across, block) if exchanged else (across, here, block.T)
 
     return _Matrix(name, *((width, length) if exchanged else (length, width)), blocks)

@@ -11,7 +11,7 @@ import scipy.io
 
 @dataclasses.dataclass
 class Head:
-    """Millimetres and colors of 0 to 1; triangles are counter-clockwise from outside and counted from 0."""
+    """Millimeters and colors of 0 to 1; triangles are counter-clockwise from outside and counted from 0."""
 
     vertices: np.ndarray  # [V, 3]
     colors: np.ndarray  # [V, 3]
@@ -38,9 +38,7 @@ def surface(
     )
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     right, up = corner + 1, corner + columns
-    triangles = np.concatenate(
-        [np.stack([corner, right, up], 1), np.stack([right, up + 1, up], 1)]
-    )
+    triangles = np.concatenate([np.stack([corner, right, up], 1), np.stack([right, up + 1, up], 1)])
     return points, triangles, np.stack([a, b], 1)
 
 
@@ -71,7 +69,7 @@ def head(rows: int = 22, columns: int = 31, modes: int = 4, expressions: int = 3
         scale * np.geomspace(3, 0.3, modes),
         basis(modes),
         scale * np.geomspace(0.08, 0.01, modes),
-        rng.normal(0, 0.5, 3 * len(points)),
+        scale * basis(1)[:, 0],
         basis(expressions),
         scale * np.geomspace(1.5, 0.2, expressions),
     )
@@ -92,17 +90,24 @@ def variables_2009(made: Head) -> dict[str, Any]:
     }
 
 
-def save_2009(path: os.PathLike[str], made: Head, compressed: bool = True, **changes: Any) -> None:
+def save_2009(path: os.PathLike[str], made: Head, **changes: Any) -> None:
+    """As MATLAB saves by default; a variable changed to None is left out."""
     variables = {**variables_2009(made), **changes}
     present = {name: value for name, value in variables.items() if value is not None}
-    scipy.io.savemat(path, present, do_compression=compressed)
+    scipy.io.savemat(path, present, do_compression=True)
+
+
+def save_2009_plain(path: os.PathLike[str], made: Head, **changes: Any) -> None:
+    """As MATLAB saves with `-v6`: uncompressed."""
+    scipy.io.savemat(path, {**variables_2009(made), **changes})
 
 
 def save_73(path: os.PathLike[str], made: Head, **changes: Any) -> None:
     """As MATLAB saves with `-v7.3`."""
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, value in {**variables_2009(made), **changes}.items():
-            file.create_dataset(name, data=value.T, chunks=True, compression=3, shuffle=True)
+            packed = {"chunks": True, "compression": 3, "shuffle": True} if value.size else {}
+            file.create_dataset(name, data=value.T, **packed)
     with open(path, "r+b") as raw:
         text = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan  1 00:00:00 2024"
         raw.write(text.ljust(124) + b"\x00\x02IM")
