@@ -93,7 +93,7 @@ def _crest(plan: Plan) -> Part:
         half,
         lambda s: top - height - 0.3 * arch * s**2,
         lambda s: top - arch * s**2,
-        max(_RAIL, 0.8 * chair.leg_thickness) if plan.is_framed else 2.4,
+        max(_RAIL, 0.8 * chair.leg_thickness) if plan.is_framed else 3.0,
     )
 
 
@@ -165,7 +165,7 @@ def _spindles(plan: Plan) -> Iterator[Part]:
     for i, u in enumerate(places):
         outer = chair.kind == "windsor" and i in (0, len(places) - 1)
         path = plan.back(u, low + (high - low) * share, 0)
-        yield tube("spindle", chair.back_shade, path, 1.6 * radius if outer else radius, 8)
+        yield tube("spindle", chair.back_shade, path, 1.4 * radius if outer else radius, 8)
 
 
 def _ladder(plan: Plan) -> Iterator[Part]:

@@ -174,7 +174,7 @@ def _ring(plan: Plan, height: float, z: float, radius: float, thickness: float) 
 
 def _sled(plan: Plan) -> Iterator[Part]:
     chair = plan.chair
-    radius = chair.leg_thickness / 2
+    radius = min(chair.leg_thickness, 2.8 if chair.kind == "shell" else 5.0) / 2
     reach = 0.36 * chair.seat_depth
     x = plan.edge(reach) * (1 - chair.leg_inset) - radius - 1
     # As straight bars below a seat that need not be: they touch it where it is lowest.
@@ -199,6 +199,7 @@ def _sled(plan: Plan) -> Iterator[Part]:
         yield sweep("runner", chair.frame_shade, path, circle(radius), (1, 0, 0), closed=True)
     for z in (0.6 * reach, -0.6 * reach):
         height = top[-reach] + (z + reach) / (2 * reach) * (top[reach] - top[-reach])
+        height = min(height, plan.bottom(0, z) - 0.8 * radius + 0.2)
         yield tube("crossbar", chair.frame_shade, [[-x, height, z], [x, height, z]], 0.8 * radius)
 
 

@@ -4,6 +4,7 @@ All are lofts: closed loops of as many points each, one after the other, joined 
 an edge has its vertices twice, so that normals, which are means over a vertex's triangles, do not run across it.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -50,43 +51,60 @@ def loft(
         crisp_ends: whether the caps meet the sides at an edge.
     """
     rows, columns = loops.shape[:2]
+    sources, triangles = _topology(rows, columns, tuple(corners), joined, crisp_ends)
+    points = loops.reshape(-1, 3)
+    if not joined:
+        points = np.concatenate([points, loops[[0, -1]].mean(axis=1)])
+    return _outward(Part(name, points[sources], triangles, shade))
+
+
+@functools.cache
+def _topology(
+    rows: int, columns: int, corners: tuple[int, ...], joined: bool, crisp_ends: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What lofts of one size have in common.
+
+    Returns:
+        sources: [V], for each vertex which point it lies on: of the loops, or one of the two middles that follow.
+        triangles: [T, 3].
+    """
     # Columns at corners are there twice: `after` is the copy of the strip that follows, `before` of the one before.
     is_corner = np.zeros(columns, bool)
     is_corner[list(corners)] = True
     after = np.arange(columns) + np.cumsum(is_corner)
     before = after - is_corner
     wide = columns + int(is_corner.sum())
-    grid = np.empty((rows, wide, 3))
-    grid[:, after] = loops
-    grid[:, before] = loops
+    grid = np.empty((rows, wide), int)
+    grid[:, after] = grid[:, before] = np.arange(rows * columns).reshape(rows, columns)
+    sources = [grid.reshape(-1)]
     right = np.roll(before, -1)
     first = np.arange(rows if joined else rows - 1)[:, None] * wide
-    second = np.roll(np.arange(rows), -1)[:, None] * wide if joined else first + wide
+    second = (first + wide) % (rows * wide)
     a, b, c, d = first + after, first + right, second + right, second + after
     triangles = [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
-    vertices = [grid.reshape(-1, 3)]
     if not joined:
         count = rows * wide
-        for row, turned in ((0, False), (rows - 1, True)):
+        for end, row in enumerate((0, rows - 1)):
+            rim, following = row * wide + after, row * wide + right
             if crisp_ends:
-                vertices.append(loops[row])
-                rim, following = count + np.arange(columns), count + np.roll(np.arange(columns), -1)
+                sources.append(row * columns + np.arange(columns))
+                rim = count + np.arange(columns)
+                following = np.roll(rim, -1)
                 count += columns
-            else:
-                rim, following = row * wide + after, row * wide + right
-            vertices.append(loops[row].mean(axis=0)[None])
+            sources.append(np.array([rows * columns + end]))
             middle = np.full(columns, count)
             count += 1
-            fan = (middle, rim, following) if turned else (middle, following, rim)
+            fan = (middle, rim, following) if end else (middle, following, rim)
             triangles.append(np.stack(fan, -1))
-    return _outward(Part(name, np.concatenate(vertices), np.concatenate(triangles), shade))
+    return np.concatenate(sources), np.concatenate(triangles)
 
 
 def _outward(part: Part) -> Part:
     """The part with its triangles turned so that it has a positive volume."""
-    corners = part.vertices[part.triangles] - part.vertices[0]
-    volume = np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
-    return part if volume > 0 else part._replace(triangles=part.triangles[:, ::-1])
+    a, b, c = np.moveaxis((part.vertices - part.vertices[0])[part.triangles], 1, 0)
+    turned = (1, 2, 0), (2, 0, 1)
+    cross = b[:, turned[0]] * c[:, turned[1]] - b[:, turned[1]] * c[:, turned[0]]
+    return part if np.vdot(a, cross) > 0 else part._replace(triangles=part.triangles[:, ::-1])
 
 
 # --- Sections and paths ----------------------------------------------------------------------------------
@@ -299,9 +317,13 @@ def slab(
     rims += [(1.0, edge * (1 - math.cos(a)), thickness - edge * (1 - math.sin(a))) for a in angles]
     rims += [(scale, edge, thickness) for scale in inside[::-1]]
     loops = np.empty((len(rims), len(outline), 3))
+    # Over a square, what depends on the distance from the rim alone is a pyramid; this is a pillow.
+    parabolas = [np.prod(1 - (scale * outline / size) ** 2, axis=1) for scale, _, _ in rims]
+    flat = np.prod(1 - (outline / size) ** 2, axis=1)
     for row, (scale, inset, height) in enumerate(rims):
+        rise = dome * (parabolas[row] - flat) / (1 - flat)
         loops[row, :, :2] = scale * (outline - inset * normal)
-        loops[row, :, 2] = height + (1 - scale**2) * dome * height / thickness
+        loops[row, :, 2] = height + rise * height / thickness
     return loft(name, shade, place(loops[..., 0], loops[..., 1], loops[..., 2]), crisp_ends=False)
 
 
