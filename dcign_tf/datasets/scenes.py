@@ -29,6 +29,9 @@ SPLITS = ("train", "validation", "test")
 # The keys of the random streams. Numbers of their own, so that a new name never changes what an old one draws.
 _SPLIT_STREAMS = {"train": 0, "validation": 1, "test": 2}
 _FACTOR_STREAMS = {"azimuth": 0, "elevation": 1, "light_azimuth": 2, "intrinsic": 3, MIXED: 4}
+# Not of groups, but of single identities, where there is a fixed number of them.
+IDENTITY = "identity"
+_STREAMS = {**_FACTOR_STREAMS, IDENTITY: 5}
 
 _LIMITS = {"azimuth_range": 180.0, "elevation_range": 90.0, "light_range": 180.0}
 
@@ -161,6 +164,27 @@ def _is_a(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def random_stream(
+    seed: int, split: str, factor: str, index: int, variant: int = 0
+) -> np.random.Generator:
+    """The random numbers of one group; see `SceneSampler.draw` for the arguments.
+
+    Raises:
+        ValueError: there is no such split or factor, or a number is out of range.
+    """
+    if split not in _SPLIT_STREAMS:
+        raise ValueError(f"split: got {split!r}, must be one of {', '.join(SPLITS)}")
+    if factor not in _STREAMS:
+        raise ValueError(f"factor: got {factor!r}, must be one of {', '.join(_FACTOR_STREAMS)}")
+    if not 0 <= index < 2**62 or not 0 <= variant < 2**63:
+        raise ValueError(f"index, variant: got {index}, {variant}; must be 0 or more, below 2**62")
+    # Every part has a fixed number of 32-bit words, or two groups could have one key.
+    parts = (variant >> 32, variant & 0xFFFFFFFF, index >> 32, index & 0xFFFFFFFF)
+    key = (_SPLIT_STREAMS[split], _STREAMS[factor], *parts)
+    sequence = np.random.SeedSequence(seed, spawn_key=key)
+    return np.random.Generator(np.random.Philox(sequence))
+
+
 class Group(NamedTuple):
     """Images of one group and what they show.
 
@@ -210,20 +234,7 @@ class SceneSampler:
             degrees: float32 [B, 3], azimuth, elevation and light azimuth.
             coefficients: float32 [B, K].
         """
-        if split not in _SPLIT_STREAMS:
-            raise ValueError(f"split: got {split!r}, must be one of {', '.join(SPLITS)}")
-        if factor not in _FACTOR_STREAMS:
-            raise ValueError(f"factor: got {factor!r}, must be one of {', '.join(_FACTOR_STREAMS)}")
-        if not 0 <= index < 2**62 or not 0 <= variant < 2**63:
-            raise ValueError(
-                f"index, variant: got {index}, {variant}; must be 0 or more, below 2**62"
-            )
-        # Every part has a fixed number of 32-bit words, or two groups could have one key.
-        parts = (variant >> 32, variant & 0xFFFFFFFF, index >> 32, index & 0xFFFFFFFF)
-        key = (_SPLIT_STREAMS[split], _FACTOR_STREAMS[factor], *parts)
-        sequence = np.random.SeedSequence(self.config.seed, spawn_key=key)
-        rng = np.random.Generator(np.random.Philox(sequence))
-
+        rng = random_stream(self.config.seed, split, factor, index, variant)
         size = self.config.group_size
         low, high = np.array(list(self.config.ranges.values())).T
         shared = rng.uniform(low, high)

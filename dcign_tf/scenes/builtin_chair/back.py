@@ -259,8 +259,8 @@ def _spine(plan: Plan, low: float, up: float) -> Part:
     """One flat bar from below the seat to the middle of a back."""
     chair = plan.chair
     under = plan.bottom(0, 0) - 0.3
-    behind = -0.5
-    at = plan.back(0, np.linspace(max(low - 4, 3), up, 6), behind)
+    behind = -1.0
+    at = plan.back(0, np.linspace(max(low - 4, 3), up, 12), behind)
     rear = [0, plan.bottom(0, -chair.seat_depth / 2) - 0.3, at[0, 2] - 0.5]
     path = fillet(np.array([[0, under, 0], rear, *at]), 6)
     return sweep("spine", chair.frame_shade, path, rectangle(7, 1.6), (1, 0, 0))

@@ -70,7 +70,8 @@ def _leg(plan: Plan, front: bool, side: int) -> _Leg:
     x, z = x * (1 - chair.leg_inset), z * (1 - chair.leg_inset)
     if plan.is_framed and not front:
         x, z = post_line(plan)[0], plan.back_line
-    under = plan.bottom(x, z)
+    # Where the seat is lowest above the leg, or a corner of it could come out at the top.
+    under = min(plan.bottom(x + dx, z + dz) for dx in (-margin, margin) for dz in (-margin, margin))
     top = np.array([side * x, under + _embedded(plan), z])
     slant = chair.leg_splay * 0.7 if front else -chair.leg_rake
     if plan.is_framed and not front:

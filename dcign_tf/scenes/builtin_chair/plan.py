@@ -74,14 +74,30 @@ class Plan:
         chair = self.chair
         if chair.back != "shell":
             return float(self.top(z)) - chair.seat_thickness
-        row = int(np.argmin(np.abs(self.shell_path[: _SHELL_ROWS // 2, 1] - z)))
-        raised = self.raised(row, min(abs(x) / self.shell_widths[row], 1))
-        return float(self.shell_path[row, 0] + raised - chair.seat_thickness / 2)
+        rows = np.arange(len(self.shell_path))[:, None]
+        side = np.linspace(0, 1, 41)
+        y, z_there = np.moveaxis(self.shell(rows, side, -0.5), -1, 0)
+        away = (side * self.shell_widths[:, None] - abs(x)) ** 2 + (z_there - z) ** 2
+        away[self.shell_normals[:, 0] < 0.3] = np.inf  # That is the back.
+        return float(y.flat[np.argmin(away)])
 
-    def raised(self, row: np.ndarray | int, u: np.ndarray | float) -> np.ndarray:
-        """By how much a shell is raised along its normals at places across from -1 to 1."""
+    def shell(
+        self, row: np.ndarray, u: np.ndarray | float, height: np.ndarray | float
+    ) -> np.ndarray:
+        """Points of a shell.
+
+        Args:
+            row: numbers of rows, from the front of the seat to the top of the back.
+            u: places across, from -1 to 1.
+            height: above the middle of the sheet, -0.5 to 0.5 of its thickness.
+
+        Returns:
+            y and z, [..., 2], for arguments of the shape [...].
+        """
         # Where its outline is rounded it ends further in, and lower.
-        return self._shell_raised[row] * np.abs(u * self._shell_rounded[row]) ** 2.4
+        raised = self._shell_raised[row] * np.abs(u * self._shell_rounded[row]) ** 2.4
+        above = height * self.chair.seat_thickness + raised
+        return self.shell_path[row] + above[..., None] * self.shell_normals[row]
 
     # --- Back --------------------------------------------------------------------------------------------
 

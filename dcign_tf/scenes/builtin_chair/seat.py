@@ -68,9 +68,8 @@ def _shell(plan: Plan) -> Part:
     chair = plan.chair
 
     def place(row: np.ndarray, u: np.ndarray, height: np.ndarray) -> np.ndarray:
-        i = row.astype(int)
-        above = height * chair.seat_thickness + plan.raised(i, u)
-        y, z = np.moveaxis(plan.shell_path[i] + above[..., None] * plan.shell_normals[i], -1, 0)
-        return np.stack([u * plan.shell_widths[i], y, z], -1)
+        rows = row.astype(int)
+        y, z = np.moveaxis(plan.shell(rows, u, height), -1, 0)
+        return np.stack([u * plan.shell_widths[rows], y, z], -1)
 
     return sheet("shell", chair.seat_shade, len(plan.shell_path), place)

@@ -68,11 +68,11 @@ class Chair:
 
     seat_width: float = _number("width of the seat in front", 34, 68)
     seat_depth: float = _number("depth of the seat", 34, 60)
-    seat_height: float = _number("height of the seat, without cushion", 26, 80)
+    seat_height: float = _number("height of the seat, without cushion", 26, 78)
     seat_thickness: float = _number("thickness of the seat", 1.2, 18)
-    seat_taper: float = _number("by which fraction the seat is narrower behind", 0, 0.24)
-    seat_front: float = _number("exponent of the outline in front: 2 round, 10 square", 2, 10)
-    seat_rear: float = _number("exponent of the outline behind", 2, 10)
+    seat_taper: float = _number("by which fraction the seat is narrower behind", 0, 0.2)
+    seat_front: float = _number("exponent of the outline in front: 2 round, 10 square", 2.2, 10)
+    seat_rear: float = _number("exponent of the outline behind", 2.2, 10)
     seat_dish: float = _number("depth of the hollow; a dome where negative", -2.5, 2)
     seat_fall: float = _number("by how much the front edge falls", 0, 3.5)
     seat_tilt: float = _number("angle by which the seat rises to the front", 0, 8)
@@ -80,11 +80,11 @@ class Chair:
     cushion_thickness: float = _number("thickness of loose cushions", 2.5, 14)
     cushion_dome: float = _number("by how much cushions are higher in the middle", 0.4, 3)
 
-    back_height: float = _number("height of the back above the seat", 14, 80)
-    back_width: float = _number("width of the back, as a fraction of the seat's", 0.7, 1.02)
+    back_height: float = _number("height of the back above the seat", 16, 78)
+    back_width: float = _number("width of the back, as a fraction of the seat's", 0.75, 1.02)
     back_flare: float = _number("by which fraction the back is wider at its top", -0.18, 0.15)
-    back_recline: float = _number("angle of the back", 2, 24)
-    back_curve: float = _number("depth of the back's curve from side to side", 0, 7)
+    back_recline: float = _number("angle of the back", 4, 24)
+    back_curve: float = _number("depth of the back's curve from side to side", 0, 6)
     back_bow: float = _number("depth of its curve from seat to top", -3, 4)
     back_thickness: float = _number("thickness of a solid back", 1.2, 16)
     back_gap: float = _number("fraction of the back's height that is open below", 0, 0.6)
@@ -95,7 +95,7 @@ class Chair:
     bar_width: float = _number("width of slats and rails; a third of it for spindles", 2.4, 6.5)
     shell_depth: float = _number("by how much a shell's sides are raised", 0.5, 14)
 
-    leg_thickness: float = _number("thickness of legs and tubes", 1.6, 6)
+    leg_thickness: float = _number("thickness of legs and tubes", 1.8, 6)
     leg_taper: float = _number("thickness of the feet, as a fraction", 0.45, 1)
     leg_splay: float = _number("angle of the legs to the sides and to the front", 0, 16)
     leg_rake: float = _number("angle of the rear legs to the back", 0, 18)
@@ -116,7 +116,7 @@ class Chair:
     seat_shade: float = _number("albedo of the seat", 0.12, 0.85)
     back_shade: float = _number("albedo of the back", 0.12, 0.85)
     cushion_shade: float = _number("albedo of loose cushions", 0.12, 0.85)
-    arm_shade: float = _number("albedo of the arms", 0.12, 0.8)
+    arm_shade: float = _number("albedo of the arms", 0.12, 0.85)
     # fmt: on
 
     @property
