@@ -155,7 +155,16 @@ def test_nothing_comes_up_through_the_seat(seed):
         )
         flat = Shading(ambient=1.0, diffuse=0.0, specular=0.0)
         return render_meshes(
-            [scene], [0.0], [-90.0], [0.0], 160, Camera(1.0), flat, 1, (0, 40, 0), 50.0
+            [scene],
+            np.zeros(1),
+            np.full(1, -90.0),
+            np.zeros(1),
+            160,
+            Camera(1.0),
+            flat,
+            1,
+            (0, 40, 0),
+            50.0,
         )[0, :, :, 0]
 
     inside = from_above([seat], []) == 255

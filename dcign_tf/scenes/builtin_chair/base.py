@@ -255,10 +255,10 @@ def _pedestal(plan: Plan) -> Iterator[Part]:
     yield _plate(plan)
     if chair.kind == "bar":
         height = chair.stretcher_height * chair.seat_height
-        radius = 0.38 * chair.seat_width
-        yield _ring(plan, height, 0.0, radius, 1.0)
+        reach = 0.38 * chair.seat_width
+        yield _ring(plan, height, 0.0, reach, 1.0)
         for angle in np.deg2rad([90, 210, 330]):
-            end = [radius * math.cos(angle), height, radius * math.sin(angle)]
+            end = [reach * math.cos(angle), height, reach * math.sin(angle)]
             yield tube("spoke", chair.frame_shade, [[0, height, 0], end], 0.8, 8)
 
 

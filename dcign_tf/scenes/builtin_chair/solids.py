@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Part(NamedTuple):
@@ -29,7 +30,6 @@ class Part(NamedTuple):
 
 
 Place = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-Points = Sequence[Sequence[float]] | np.ndarray
 
 
 def loft(
@@ -148,7 +148,9 @@ def superellipse(width: float, height: float, low: float, high: float, points: i
     return np.stack([np.interp(wanted, measure, curve[:, i]) for i in (0, 1)], -1)
 
 
-def fillet(points: Points, radius: float, closed: bool = False, steps: int = 5) -> np.ndarray:
+def fillet(
+    points: npt.ArrayLike, radius: float, closed: bool = False, steps: int = 5
+) -> np.ndarray:
     """A path through `points` whose corners are rounded; [N, 3].
 
     Args:
@@ -179,9 +181,9 @@ def fillet(points: Points, radius: float, closed: bool = False, steps: int = 5) 
 def sweep(
     name: str,
     shade: float,
-    path: Points,
+    path: npt.ArrayLike,
     section: np.ndarray,
-    across: Sequence[float],
+    across: npt.ArrayLike,
     closed: bool = False,
 ) -> Part:
     """Moves a section along a path.
@@ -201,7 +203,7 @@ def sweep(
     return _swept(name, shade, points, section, tangents, first, closed)
 
 
-def tube(name: str, shade: float, path: Points, radius: float, points: int = 12) -> Part:
+def tube(name: str, shade: float, path: npt.ArrayLike, radius: float, points: int = 12) -> Part:
     """A round bar along any open path [N, 3]."""
     middle = np.asarray(path, float)
     tangents = _tangents(middle, False)
@@ -244,7 +246,7 @@ def _swept(
 
 
 def post(
-    name: str, shade: float, path: Points, section: np.ndarray, sizes: Sequence[float]
+    name: str, shade: float, path: npt.ArrayLike, section: np.ndarray, sizes: npt.ArrayLike
 ) -> Part:
     """A bar that goes up; its sections are level, so that it stands flat on the ground.
 
@@ -264,8 +266,8 @@ def post(
 def lathe(
     name: str,
     shade: float,
-    profile: Points,
-    center: Sequence[float] = (0.0, 0.0, 0.0),
+    profile: npt.ArrayLike,
+    center: npt.ArrayLike = (0.0, 0.0, 0.0),
     points: int = 32,
     axis: int = 1,
 ) -> Part:
@@ -309,11 +311,8 @@ def slab(
             points in space [..., 3].
         dome: how much higher the upper face is in the middle.
     """
-    edge = min(edge, 0.499 * thickness)
     size = np.abs(outline).max(axis=0)
-    # Inward, so that the edge's radius is the same all around; a little distorted where corners are tight.
-    normal = outline / (size**2)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    edge = min(edge, 0.499 * thickness, 0.9 * float(size.min()))
     steps = 4 if edge > 0.8 else 2
     angles = np.linspace(0, math.pi / 2, steps + 1)
     inside = np.array([0.08, 0.3, 0.55, 0.78, 0.93])
@@ -327,7 +326,8 @@ def slab(
     flat = np.prod(1 - (outline / size) ** 2, axis=1)
     for row, (scale, inset, height) in enumerate(rims):
         rise = dome * (parabolas[row] - flat) / (1 - flat)
-        loops[row, :, :2] = scale * (outline - inset * normal)
+        # Not along the normals: these meet where corners are tighter than the edge is round.
+        loops[row, :, :2] = scale * outline * (1 - inset / size)
         loops[row, :, 2] = height + rise * height / thickness
     return loft(name, shade, place(loops[..., 0], loops[..., 1], loops[..., 2]), crisp_ends=False)
 
