@@ -1,6 +1,6 @@
-"""From latents to degrees and back: a monotone curve for each extrinsic factor, stored with the model.
+"""From latents to true values and back: a monotone curve for each extrinsic factor, stored with the model.
 
-Training never sees an angle; it makes one latent follow each extrinsic factor, in units of its own and more or
+Training never sees a value; it makes one latent follow each extrinsic factor, in units of its own and more or
 less bent (Fig. 6 of the paper). The curves are fitted afterwards on training images with known factors.
 """
 
@@ -65,7 +65,8 @@ class Calibration(keras.layers.Layer):
     """The curves of all extrinsic factors, as weights, so that every form of saving keeps them.
 
     Two curves for each factor, since regression is not symmetric: `latent_of` is the mean latent at a given
-    angle, what re-rendering needs; `degrees_of` the mean angle at a given latent, the better inference.
+    value, what re-rendering needs; `value_of` the mean value at a given latent, the better inference. Values are in
+    the factor's own unit, degrees for angles.
 
     Args:
         factors: names of the extrinsic factors.
@@ -75,6 +76,7 @@ class Calibration(keras.layers.Layer):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.factors = tuple(factors)
 
+        # Their names are older than factors that are no angles.
         def table(name: str) -> Any:
             shape = (len(self.factors), KNOTS)
             return self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
@@ -88,40 +90,56 @@ class Calibration(keras.layers.Layer):
         )
         self.built = True
 
-    def fit(self, latents: Mapping[str, np.ndarray], degrees: Mapping[str, np.ndarray]) -> None:
+    def fit(
+        self, latents: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+    ) -> tuple[str, ...]:
         """Fits all curves.
 
         Args:
             latents: for each extrinsic factor, its latent's mean on N images; [N].
-            degrees: for each extrinsic factor, its true value in those images; [N].
+            values: for each extrinsic factor, its true value in those images, [N]; NaN where nobody knows it.
+
+        Returns:
+            The factors of which no value is known; for these, the latent itself stands for it.
 
         Raises:
-            ValueError: a factor is missing, has fewer than 2 * KNOTS values, values that are not finite or all equal.
+            ValueError: a factor is missing, has some values but fewer than 2 * KNOTS, values that are not finite or
+                all equal.
         """
         tables = []
+        unknown = []
         for factor in self.factors:
-            if factor not in latents or factor not in degrees:
+            if factor not in latents or factor not in values:
                 raise ValueError(f"{factor}: calibration needs its latents and its true values")
             z = np.asarray(latents[factor], np.float64)
-            angle = np.asarray(degrees[factor], np.float64)
-            if z.shape != angle.shape or z.ndim != 1 or len(z) < 2 * KNOTS:
+            true = np.asarray(values[factor], np.float64)
+            if z.shape != true.shape or z.ndim != 1:
+                raise ValueError(f"{factor}: got latents {z.shape} and true values {true.shape}")
+            known = ~np.isnan(true)
+            if not known.any():
+                _check_varies(factor, "latents", z)
+                unknown.append(factor)
+                # Without the outermost latents: a few odd images, rather than odd values of the factor.
+                low, high = np.quantile(z, [0.01, 0.99]).tolist()
+                tables.append(4 * (np.linspace(low, high, KNOTS),))
+                continue
+            z, true = z[known], true[known]
+            if len(z) < 2 * KNOTS:
                 raise ValueError(
-                    f"{factor}: calibration needs at least {2 * KNOTS} images; got latents {z.shape}, "
-                    f"true values {angle.shape}"
+                    f"{factor}: calibration needs at least {2 * KNOTS} images, got {len(z)}"
                 )
-            for name, values in (("latents", z), ("true values", angle)):
-                if not np.isfinite(values).all() or np.ptp(values) == 0:
-                    raise ValueError(f"{factor}: its {name} are all equal or not finite")
-            at_degrees = np.linspace(angle.min(), angle.max(), KNOTS)
+            _check_varies(factor, "latents", z)
+            _check_varies(factor, "true values", true)
+            at_values = np.linspace(true.min(), true.max(), KNOTS)
             # Knots at quantiles: as many images behind each piece of the curve, wherever the latents crowd.
             at_latents = np.quantile(z, np.linspace(0, 1, KNOTS))
             at_latents += np.linspace(0, 1e-5 * np.ptp(z), KNOTS)
             tables.append(
                 (
-                    at_degrees,
-                    fit_monotone(angle, z, at_degrees),
+                    at_values,
+                    fit_monotone(true, z, at_values),
                     at_latents,
-                    np.clip(fit_monotone(z, angle, at_latents), angle.min(), angle.max()),
+                    np.clip(fit_monotone(z, true, at_latents), true.min(), true.max()),
                 )
             )
         columns = [np.array(column, np.float32) for column in zip(*tables, strict=True)]
@@ -130,6 +148,7 @@ class Calibration(keras.layers.Layer):
         self.infer_latents.assign(columns[2])
         self.infer_degrees.assign(columns[3])
         self.fitted.assign(1.0)
+        return tuple(unknown)
 
     @property
     def is_fitted(self) -> bool:
@@ -137,23 +156,28 @@ class Calibration(keras.layers.Layer):
         return bool(keras.ops.convert_to_numpy(self.fitted) > 0)
 
     def range(self, factor: str) -> tuple[float, float]:
-        """The smallest and the largest angle the curves were fitted on, in degrees."""
+        """The smallest and the largest value the curves were fitted on."""
         row = keras.ops.convert_to_numpy(self.render_degrees)[self.factors.index(factor)]
         return float(row[0]), float(row[-1])
 
-    def latent_of(self, factor: str, degrees: tf.Tensor) -> tf.Tensor:
-        """The latent that renders an angle; float32 of the shape of `degrees`."""
+    def latent_of(self, factor: str, values: tf.Tensor) -> tf.Tensor:
+        """The latent that renders a value; float32 of the shape of `values`."""
         row = self.factors.index(factor)
-        return _interpolate(degrees, self.render_degrees[row], self.render_latents[row])
+        return _interpolate(values, self.render_degrees[row], self.render_latents[row])
 
-    def degrees_of(self, factor: str, latents: tf.Tensor) -> tf.Tensor:
-        """The angle that a latent tells; float32 of the shape of `latents`."""
+    def value_of(self, factor: str, latents: tf.Tensor) -> tf.Tensor:
+        """The value that a latent tells; float32 of the shape of `latents`."""
         row = self.factors.index(factor)
         return _interpolate(latents, self.infer_latents[row], self.infer_degrees[row])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"factors": list(self.factors), "name": self.name}
+
+
+def _check_varies(factor: str, name: str, values: np.ndarray) -> None:
+    if not len(values) or not np.isfinite(values).all() or np.ptp(values) == 0:
+        raise ValueError(f"{factor}: its {name} are all equal or not finite")
 
 
 def _interpolate(x: tf.Tensor, xs: tf.Tensor, ys: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from dcign_tf.calibration import Calibration
 from dcign_tf.clamping import clamp
 from dcign_tf.code import CodeLayout
 from dcign_tf.errors import DcignError
+from dcign_tf.units import DEGREES, LATENT
 
 PROCEDURES = ("clamp", "sgvb")
 
@@ -42,12 +43,15 @@ class DCIGN(keras.Model):
         procedure: "clamp", the paper's training procedure, or "sgvb", plain variational training of the
             same network: the entangled baseline of section 4.1.1.
         seed: of the posterior's noise, which is a function of it, the step and the group's place in the batch.
+        units: for extrinsic factors their unit, where it is not degrees: `dcign_tf.units`.
 
     Attributes:
         encoder: Keras model, float images [N, S, S, 1] to (mean [N, L], log_variance [N, L]).
         decoder: Keras model, codes [N, L] to logits [N, S, S, 1].
         layout: the `CodeLayout`.
-        calibration: the curves between latents and degrees.
+        calibration: the curves between latents and true values.
+        units: for each extrinsic factor, the unit of its values: "degrees" for angles, "" for pure numbers, and
+            `units.LATENT` where calibration found that nobody knows true values.
 
     Raises:
         ValueError: an argument is impossible; the message names it.
@@ -63,6 +67,7 @@ class DCIGN(keras.Model):
         clamp_to: str = "mean",
         procedure: str = "clamp",
         seed: int = 0,
+        units: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,6 +100,7 @@ class DCIGN(keras.Model):
         self.encoder = networks.encoder(image_size, encoder_filters, layout.latents)
         self.decoder = networks.decoder(image_size, decoder_filters, layout.latents)
         self.calibration = Calibration(layout.extrinsic, name="calibration")
+        self.units = {factor: (units or {}).get(factor, DEGREES) for factor in layout.extrinsic}
         self.built = True
 
     # The graphics engine.
@@ -120,7 +126,7 @@ class DCIGN(keras.Model):
         del training
         return self.decode(self.encode(images)[0])
 
-    def rerender(self, images: Any, **degrees: Any) -> tf.Tensor:
+    def rerender(self, images: Any, **values: Any) -> tf.Tensor:
         """Renders what the images show with some factors set to other values.
 
         Example:
@@ -129,7 +135,7 @@ class DCIGN(keras.Model):
 
         Args:
             images: uint8, or float in [0, 1]; [N, S, S, 1].
-            **degrees: for any extrinsic factor, its new value in degrees: a number, or [N]; NaN keeps it. Values
+            **values: for any extrinsic factor, its new value in its unit: a number, or [N]; NaN keeps it. Values
                 outside of what the model was calibrated on are taken to the nearest it knows.
 
         Returns:
@@ -139,31 +145,31 @@ class DCIGN(keras.Model):
             DcignError: the model was not calibrated.
             ValueError: a factor is unknown.
         """
-        return self.decode(self.edit(self.encode(images)[0], **degrees))
+        return self.decode(self.edit(self.encode(images)[0], **values))
 
-    def edit(self, codes: Any, **degrees: Any) -> tf.Tensor:
+    def edit(self, codes: Any, **values: Any) -> tf.Tensor:
         """Sets the latents of factors in graphics codes [N, L]; arguments and errors as in `rerender`."""
         self._check_calibrated()
         codes = tf.convert_to_tensor(codes, self.compute_dtype)
-        for factor, angle in degrees.items():
+        for factor, value in values.items():
             if factor not in self.layout.extrinsic:
                 raise ValueError(
                     f"{factor}: not a factor of this model; it has {', '.join(self.layout.extrinsic)}"
                 )
-            if angle is None:
+            if value is None:
                 continue
-            angle = tf.cast(tf.convert_to_tensor(angle), tf.float32)
-            angle = tf.broadcast_to(angle, tf.shape(codes)[:1])
+            value = tf.cast(tf.convert_to_tensor(value), tf.float32)
+            value = tf.broadcast_to(value, tf.shape(codes)[:1])
             column = int(self.layout.indices(factor)[0])
-            latent = tf.cast(self.calibration.latent_of(factor, angle), codes.dtype)
-            latent = tf.where(tf.math.is_nan(angle), codes[:, column], latent)
+            latent = tf.cast(self.calibration.latent_of(factor, value), codes.dtype)
+            latent = tf.where(tf.math.is_nan(value), codes[:, column], latent)
             codes = tf.concat(
                 [codes[:, :column], latent[:, tf.newaxis], codes[:, column + 1 :]], axis=1
             )
         return codes
 
     def infer(self, images: Any) -> dict[str, tf.Tensor]:
-        """Reads the extrinsic factors off images [N, S, S, 1]; for each factor degrees, float32 [N].
+        """Reads the extrinsic factors off images [N, S, S, 1]; for each factor its value in its unit, float32 [N].
 
         Raises:
             DcignError: the model was not calibrated.
@@ -171,18 +177,17 @@ class DCIGN(keras.Model):
         self._check_calibrated()
         mean, _ = self.encode(images)
         return {
-            factor: self.calibration.degrees_of(
-                factor, mean[:, int(self.layout.indices(factor)[0])]
-            )
+            factor: self.calibration.value_of(factor, mean[:, int(self.layout.indices(factor)[0])])
             for factor in self.layout.extrinsic
         }
 
-    def calibrate(self, images: np.ndarray, degrees: Mapping[str, np.ndarray]) -> None:
-        """Fits the curves between latents and degrees on images in which everything varies at once.
+    def calibrate(self, images: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Fits the curves between latents and true values on images in which everything varies at once.
 
         Args:
             images: uint8, or float in [0, 1]; [N, S, S, 1], N >= 66; of the training set.
-            degrees: for each extrinsic factor, its true value in each image; [N].
+            values: for each extrinsic factor, its true value in each image, [N]; NaN where nobody knows it. A factor
+                of which none is known gets `units.LATENT` for a unit: its latent itself stands for it.
 
         Raises:
             DcignError: the layout gives an extrinsic factor several latents; one curve cannot say them.
@@ -195,9 +200,9 @@ class DCIGN(keras.Model):
                     "only a factor with one latent can be calibrated"
                 )
         mean = self.encode_in_batches(images)
-        self.calibration.fit(
-            {f: mean[:, self.layout.indices(f)[0]] for f in self.layout.extrinsic}, degrees
-        )
+        latents = {f: mean[:, self.layout.indices(f)[0]] for f in self.layout.extrinsic}
+        for factor in self.calibration.fit(latents, values):
+            self.units[factor] = LATENT
 
     def encode_in_batches(self, images: np.ndarray, batch: int = 100) -> np.ndarray:
         """The posterior's means of any number of images, a bounded number at a time; float32 [N, L]."""
@@ -215,14 +220,14 @@ class DCIGN(keras.Model):
 
     @property
     def factor_ranges(self) -> dict[str, tuple[float, float]]:
-        """For each extrinsic factor the smallest and the largest angle the model was calibrated on, degrees."""
+        """For each extrinsic factor the smallest and the largest value the model was calibrated on."""
         return {factor: self.calibration.range(factor) for factor in self.layout.extrinsic}
 
     def _check_calibrated(self) -> None:
         # Inside a graph the weights have no values yet; export checks before it traces.
         if tf.executing_eagerly() and not self.calibrated:
             raise DcignError(
-                "this model was not calibrated, so it knows no degrees: finish its training "
+                "this model was not calibrated, so it knows no values of factors: finish its training "
                 "(dcign-train calibrates at the end) or call calibrate()"
             )
 
@@ -368,6 +373,7 @@ class DCIGN(keras.Model):
             "clamp_to": self.clamp_to,
             "procedure": self.procedure,
             "seed": self.seed,
+            "units": dict(self.units),
         }
 
 

@@ -19,9 +19,10 @@ import math
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -146,16 +147,24 @@ class TrainingConfig:
         for name in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
 
-    def ratios(self, factors: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    def ratios(
+        self, factors: tuple[str, ...], available: Collection[str] | None = None
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """How often each of `factors` varies: during the warm-up, and afterwards.
+
+        Args:
+            factors: all of them.
+            available: those of which there are groups to train on; by default all. The others' share is 0 unless a
+                ratio says something else.
 
         Raises:
             UsageError: a ratio has another number of values, negative ones, or only zeros.
         """
-        extrinsic = dict.fromkeys(factors[:-1], 1.0)
+        shares = {f: float(available is None or f in available) for f in factors}
+        *_, intrinsic = factors
         return (
-            _ratio("warmup_ratio", self.warmup_ratio, factors) or {**extrinsic, factors[-1]: 0.0},
-            _ratio("ratio", self.ratio, factors) or {**extrinsic, factors[-1]: 10.0},
+            _ratio("warmup_ratio", self.warmup_ratio, factors) or {**shares, intrinsic: 0.0},
+            _ratio("ratio", self.ratio, factors) or {**shares, intrinsic: 10 * shares[intrinsic]},
         )
 
 
@@ -228,6 +237,7 @@ def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
         clamp_to=config.clamp_to,
         procedure=config.procedure,
         seed=config.seed,
+        units=source.units,
     )
     model.compile(optimizer=make_optimizer(config), jit_compile=config.jit_compile)
     model.optimizer.build(model.trainable_variables)
@@ -341,7 +351,7 @@ def _short(value: object) -> str:
 
 def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf.data.Dataset:
     """The groups of step `start` and all that follow; those of a step do not depend on `start`."""
-    warmup, ratio = config.ratios(source.factors)
+    warmup, ratio = config.ratios(source.factors, source.available("train"))
     later = source.training(
         ratio, config.seed, config.groups_per_step, max(start, config.warmup_steps)
     )
@@ -355,8 +365,11 @@ def _claim(
     folder: pathlib.Path, config: TrainingConfig, source: GroupSource, data_path: str | None
 ) -> None:
     """Writes the configuration into a new workdir; refuses one that holds another."""
+    # Told in full, since what is the default depends on the data.
+    warmup, ratio = config.ratios(source.factors, source.available("train"))
+    told = {"warmup_ratio": list(warmup.values()), "ratio": list(ratio.values())}
     described = {
-        "training": json.loads(json.dumps(dataclasses.asdict(config))),
+        "training": json.loads(json.dumps(dataclasses.asdict(config) | told)),
         "data": source.description,
         "image_size": source.image_size,
         "factors": list(source.factors),
@@ -397,8 +410,24 @@ def _scene(source: GroupSource) -> dict[str, Any]:
 
 
 def _calibrate(model: DCIGN, source: GroupSource, count: int) -> None:
+    """Fits the curves of those factors whose true values are known, and says of which they are not."""
     mixed = source.mixed("train", count)
-    model.calibrate(mixed.images, mixed.degrees)
+    values = dict(mixed.values)
+    for factor, true in values.items():
+        known = true[np.isfinite(true)]
+        if len(known) < 2 * KNOTS or np.ptp(known) == 0:
+            found = (
+                f"{len(known)} of its true values are known"
+                if len(known)
+                else "no true value of it is known"
+            )
+            print(
+                f"{factor}: not calibrated: {found}, {2 * KNOTS} different ones are needed; "
+                "its values are those of its latent",
+                file=sys.stderr,
+            )
+            values[factor] = np.full_like(true, np.nan)
+    model.calibrate(mixed.images, values)
 
 
 def _save(model: DCIGN, path: pathlib.Path) -> None:
@@ -543,8 +572,10 @@ class _Summaries(keras.callbacks.Callback):
             tf.summary.histogram(f"latents/{factor}", means[:, layout.indices(factor)], step)
         told = []
         for factor in layout.extrinsic:
-            latent, truth = means[:, layout.indices(factor)[0]], self._validation.degrees[factor]
-            if np.ptp(latent) > 0 and np.ptp(truth) > 0:
+            latent, truth = means[:, layout.indices(factor)[0]], self._validation.values[factor]
+            known = np.isfinite(truth)
+            latent, truth = latent[known], truth[known]
+            if known.any() and np.ptp(latent) > 0 and np.ptp(truth) > 0:
                 correlation = np.corrcoef(latent, truth)[0, 1]
                 tf.summary.scalar(f"validation/pearson/{factor}", abs(correlation), step)
                 told.append(f"{factor} {abs(correlation):.2f}")
@@ -552,8 +583,9 @@ class _Summaries(keras.callbacks.Callback):
         decoded = model.decode(means[:100]).numpy()
         error = np.mean((decoded - some / 255.0) ** 2)
         tf.summary.scalar("validation/mse", error, step)
+        correlations = f"|r| of {', '.join(told)}; " if told else ""
         self._bar.write(
-            f"step {step}, on validation faces: |r| of {', '.join(told)}; reconstruction MSE {error:.4f}"
+            f"step {step}, on validation images: {correlations}reconstruction MSE {error:.4f}"
         )
         pairs = np.concatenate([some[: self._ROWS] / 255.0, decoded[: self._ROWS]], axis=2)
         tf.summary.image("input_and_reconstruction", _stack(pairs), step)

@@ -22,14 +22,14 @@ def test_bent_latents_become_degrees_and_back(sign):
     angles = np.linspace(-85, 85, 35).astype(np.float32)
     latents = calibration.latent_of("azimuth", angles)
     np.testing.assert_allclose(latents, sign * 3 * np.tanh(angles / 60), atol=0.03)
-    np.testing.assert_allclose(calibration.degrees_of("azimuth", latents), angles, atol=2)
+    np.testing.assert_allclose(calibration.value_of("azimuth", latents), angles, atol=2)
 
 
 def test_a_jump_in_the_middle_survives():
     # The paper's Fig. 6 (a): the azimuth's latent switches between the left and the right profile.
     calibration = fitted(DEGREES / 30 + 5 * np.sign(DEGREES))
     np.testing.assert_allclose(calibration.latent_of("azimuth", [-60.0, 60.0]), [-7, 7], atol=0.2)
-    np.testing.assert_allclose(calibration.degrees_of("azimuth", [-7.0, 7.0]), [-60, 60], atol=2)
+    np.testing.assert_allclose(calibration.value_of("azimuth", [-7.0, 7.0]), [-60, 60], atol=2)
 
 
 def test_values_outside_are_taken_to_the_ends():

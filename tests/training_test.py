@@ -143,7 +143,7 @@ def test_it_learns(tmp_path):
     # With nothing but groups of the light, its latent must be what follows the light.
     test = source.mixed("test")
     means = model.encode_in_batches(test.images)
-    correlation = np.corrcoef(means[:, 2], test.degrees["light_azimuth"])[0, 1]
+    correlation = np.corrcoef(means[:, 2], test.values["light_azimuth"])[0, 1]
     assert abs(correlation) > 0.8
 
 

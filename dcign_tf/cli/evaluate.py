@@ -84,7 +84,7 @@ def _scene() -> dict[str, Any]:
 
 def table(metrics: dict[str, Any]) -> str:
     """The most important numbers, in a few lines."""
-    from dcign_tf.evaluation.report import number
+    from dcign_tf.evaluation.report import amount, number
 
     lines = []
     for title, block in (("network", metrics), ("baseline", metrics["baseline"])):
@@ -97,7 +97,7 @@ def table(metrics: dict[str, Any]) -> str:
             rendered = block["rerendering"][factor]
             lines.append(
                 f"{factor:<14}{number(numbers['pearson'], 3):>7}{number(numbers['r2_calibrated'], 3):>8}"
-                f"{number(numbers['median_abs_error_deg'], 1):>10} deg"
+                f"{amount(numbers['median_abs_error'], block['units'][factor]):>14}"
                 f"{number(block['invariance'][factor], 3):>12}{number(rendered['mse']):>13}"
                 f"{number(rendered['mse_unchanged']):>11}"
             )

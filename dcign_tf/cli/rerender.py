@@ -6,9 +6,12 @@ Examples:
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
   dcign-rerender --model=runs/faces --sample=0 --azimuth=45
 
+  dcign-rerender --model=runs/chairs --sample=3 --set=spin=0:330:12
+
 The model (a trained network) reads one image, sets one or two factors to other values and renders the result: a
 strip or a grid as a PNG, and an animated GIF beside it. Images may be any PNG or JPEG; their central square is
-used, and looks best when a face fills it before a dark background, as in training. Angles are degrees: azimuth
+used, and looks best when a face fills it before a dark background, as in training. Any factor of the
+model may be --set, in its own unit; the factors of faces have flags of their own. Angles are degrees: azimuth
 0 faces the camera and positive turns to the viewer's right, positive elevation looks up, positive light_azimuth
 is light from the viewer's right.
 """
@@ -20,8 +23,8 @@ from absl import flags
 
 from dcign_tf import errors
 from dcign_tf.cli import common
+from dcign_tf.serving import NAMED_FACTORS
 
-_FACTORS = ("azimuth", "elevation", "light_azimuth")
 _VALUES = "degrees: a number, a list such as -30,0,30, or start:stop:count such as -60:60:7"
 
 FLAGS = common.command_flags()
@@ -45,7 +48,7 @@ _SAMPLES = flags.DEFINE_multi_integer(
 )
 _NAMED = {
     factor: flags.DEFINE_string(factor, None, f"{factor} to render, {_VALUES}", flag_values=FLAGS)
-    for factor in _FACTORS
+    for factor in NAMED_FACTORS
 }
 _SET = flags.DEFINE_multi_string(
     "set",
@@ -76,7 +79,7 @@ def main(argv: list[str]) -> None:
         raise errors.UsageError("--image: got an empty name, must be a PNG or JPEG file")
     from dcign_tf import images
 
-    degrees = _degrees()
+    wanted = _wanted()
     output = _output_path()
     pictures = [images.read_image(path) for path in _IMAGES.value]
 
@@ -86,14 +89,14 @@ def main(argv: list[str]) -> None:
     from dcign_tf.serving import rerender, samples
 
     engine = engines.open_engine(_MODEL.value)
-    rerender.check_degrees(engine, degrees, len(pictures) or len(_SAMPLES.value))
+    rerender.check_values(engine, wanted, len(pictures) or len(_SAMPLES.value))
     if pictures:
         names = list(_IMAGES.value)
         inputs = np.stack([images.fit_square(picture, engine.image_size) for picture in pictures])
     else:
         names = [f"test image {number}" for number in _SAMPLES.value]
         inputs = samples.held_out(_MODEL.value, _SAMPLES.value, engine.image_size)
-    result = rerender.rerender(engine, inputs, degrees)
+    result = rerender.rerender(engine, inputs, wanted)
 
     files = {output: images.png_bytes(result.sheet)}
     if _GIF.value:
@@ -101,17 +104,20 @@ def main(argv: list[str]) -> None:
     for path, content in files.items():
         images.write_bytes(path, content)
     for index, name in enumerate(names):
-        read = ", ".join(f"{f} {values[index]:.1f}" for f, values in result.inferred.items())
-        print(f"{name}: inferred {read} degrees")
+        read = (
+            f"{f} {values[index]:.4g} {engine.units[f]}".rstrip()
+            for f, values in result.inferred.items()
+        )
+        print(f"{name}: inferred {', '.join(read)}")
     print(f"wrote {' and '.join(str(path) for path in files)}")
 
 
-def _degrees() -> dict[str, tuple[float, ...]]:
+def _wanted() -> dict[str, tuple[float, ...]]:
     """The values of all factors that were named, one way or the other."""
     from dcign_tf.serving import rerender
 
     values = {
-        factor: rerender.parse_degrees(flag.value, factor)
+        factor: rerender.parse_values(flag.value, factor)
         for factor, flag in _NAMED.items()
         if flag.value is not None
     }
@@ -123,7 +129,7 @@ def _degrees() -> dict[str, tuple[float, ...]]:
             )
         if factor in values:
             raise errors.UsageError(f"--set: {factor} is given twice; once is right")
-        values[factor] = rerender.parse_degrees(text, f"set={factor}")
+        values[factor] = rerender.parse_values(text, f"set={factor}")
     return values
 
 

@@ -1,7 +1,10 @@
-"""The flags that say which scenes to render and how many, for all commands that render."""
+"""The flags that say which images to make and how many, for all commands that render or pack."""
 
+import math
 import os
 import pathlib
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -9,6 +12,8 @@ from absl import flags
 from dcign_tf.errors import UsageError
 
 if TYPE_CHECKING:
+    from dcign_tf.datasets.manifest import Manifest
+    from dcign_tf.datasets.rendering import GroupMaker
     from dcign_tf.datasets.scenes import SceneConfig
     from dcign_tf.datasets.source import GroupSource
 
@@ -36,6 +41,65 @@ class _RangeSerializer(flags.ArgumentSerializer):
         return ",".join(f"{v:g}" for v in value)
 
 
+class _PairsParser(flags.ArgumentParser):
+    """Parses `a=1,b=2` to a dictionary of texts."""
+
+    syntactic_help = "names and values, as in a=1,b=2"
+
+    def parse(self, argument: Any) -> dict[str, Any]:
+        if isinstance(argument, dict):
+            return argument
+        pairs = [part.partition("=") for part in argument.split(",")]
+        if not all(name.strip().isidentifier() and value.strip() for name, _, value in pairs):
+            raise ValueError(f"it takes {self.syntactic_help}")
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def flag_type(self) -> str:
+        return "names and values"
+
+
+class _NumbersParser(_PairsParser):
+    """Parses `a=1,b=2` to a dictionary of numbers."""
+
+    syntactic_help = "names and numbers, as in a=1,b=0.5"
+
+    def parse(self, argument: Any) -> dict[str, Any]:
+        try:
+            numbers = {name: float(value) for name, value in super().parse(argument).items()}
+        except ValueError:
+            raise ValueError(f"it takes {self.syntactic_help}") from None
+        if not all(math.isfinite(value) for value in numbers.values()):
+            raise ValueError(f"it takes {self.syntactic_help}")
+        return numbers
+
+
+class _PairsSerializer(flags.ArgumentSerializer):
+    def serialize(self, value: Any) -> str:
+        return ",".join(
+            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in value.items()
+        )
+
+
+class _ThreeParser(flags.ArgumentParser):
+    """Parses `0.8,0.1,0.1` to three floats."""
+
+    syntactic_help = "three numbers, as in 0.8,0.1,0.1"
+
+    def parse(self, argument: Any) -> tuple[float, ...]:
+        if isinstance(argument, tuple):
+            return argument
+        try:
+            numbers = tuple(float(part) for part in argument.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"it takes {self.syntactic_help}")
+        return numbers
+
+    def flag_type(self) -> str:
+        return "three floats"
+
+
 def define(flag_values: flags.FlagValues) -> None:
     """Defines the flags of the scenes and of how many there are.
 
@@ -46,13 +110,15 @@ def define(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "source",
         "builtin_face",
-        "where the shapes come from: builtin_face, ict_facekit or morphable_model",
+        "where the images come from: rendered scenes of builtin_face, ict_facekit or morphable_model, or the images of "
+        "authors, folders, table, chairs or factor_grid",
         **group,
     )
     flags.DEFINE_string(
         "source_path",
         None,
-        "the source's files: for ict_facekit its folder FaceXModel or the compact .npz, for morphable_model its .npz",
+        "the source's files: for ict_facekit its folder FaceXModel or the compact .npz, for morphable_model its .npz, "
+        "for images their folder or file",
         **group,
     )
     flags.DEFINE_integer("image_size", 150, "height and width of the images in pixels", **group)
@@ -90,8 +156,114 @@ def define(flag_values: flags.FlagValues) -> None:
     ):
         flags.DEFINE_integer(name, count, text, lower_bound=0, **group)
     flags.DEFINE_integer(
-        "processes", None, "processes that render; default: all cores", lower_bound=1, **group
+        "processes", None, "processes that work; default: all cores", lower_bound=1, **group
     )
+
+
+def define_tables(flag_values: flags.FlagValues) -> None:
+    """Defines the flags that say how images that there are become mini-batches; defaults are those of `Grouping`."""
+    group = {"flag_values": flag_values}
+    pairs = _PairsSerializer()
+    flags.DEFINE(
+        _PairsParser(),
+        "source_option",
+        None,
+        "options of a source of images: <name>=<value>, several with commas between",
+        serializer=pairs,
+        **group,
+    )
+    flags.DEFINE_list(
+        "factors",
+        None,
+        "which factors of the images are extrinsic, in the order of the code; default: all the source knows. The "
+        "others are left to the intrinsic latents",
+        **group,
+    )
+    flags.DEFINE(
+        _NumbersParser(),
+        "tolerance",
+        None,
+        "how far apart values of a factor may lie and still count as equal, in its unit: <factor>=<number>",
+        serializer=pairs,
+        **group,
+    )
+    flags.DEFINE_string(
+        "crop",
+        "center",
+        "center for the central square of the images, or left,top,right,bottom of a square in their pixels",
+        **group,
+    )
+    flags.DEFINE(
+        _ThreeParser(),
+        "split",
+        None,
+        "identities for training, validation and test, as fractions or numbers; default: the source's own split, or "
+        "0.8,0.1,0.1",
+        serializer=_RangeSerializer(),
+        **group,
+    )
+    flags.DEFINE_enum(
+        "split_by",
+        "auto",
+        ["auto", "identity", "image"],
+        "whether identities are held out, or single images; auto holds out identities if there are ten or more",
+        **group,
+    )
+
+
+def maker_from_flags(flag_values: flags.FlagValues) -> "GroupMaker":
+    """What makes the mini-batches that the flags of `define` and `define_tables` describe.
+
+    Raises:
+        UsageError: a value is impossible, or a flag makes no sense for this source; the message names the flag.
+        DcignError: the source cannot be read.
+    """
+    import dataclasses
+
+    from dcign_tf.datasets.readers import READERS, load_table
+    from dcign_tf.datasets.scenes import SceneConfig, SceneSampler
+    from dcign_tf.scenes import SOURCES
+
+    name = flag_values["source"].value
+    of_scenes = {field.name for field in dataclasses.fields(SceneConfig)}
+    of_tables = set(flags_of(define_tables))
+    both = {"source", "source_path", "image_size", "group_size", "seed"}
+    for other in sorted(of_tables if name not in READERS else of_scenes - both):
+        if flag_values[other].present:
+            right = SOURCES if name in READERS else READERS
+            raise UsageError(
+                f"--{other}: makes no sense with --source={name}; it is for {', '.join(right)}"
+            )
+    if name not in READERS:
+        if name not in SOURCES:
+            known = ", ".join((*SOURCES, *READERS))
+            raise UsageError(f"--source: got {name!r}, must be one of {known}")
+        return SceneSampler(scene_config_from_flags(flag_values))
+
+    from dcign_tf.datasets.grouping import Grouping, TableGroups
+
+    value = {flag: flag_values[flag].value for flag in of_tables | both}
+    grouping = Grouping(
+        image_size=value["image_size"],
+        group_size=value["group_size"],
+        seed=value["seed"],
+        factors=None if value["factors"] is None else tuple(value["factors"]),
+        tolerance=value["tolerance"] or {},
+        crop=value["crop"],
+        split=value["split"],
+        split_by=value["split_by"],
+    )
+    origin = {flag: value[flag] for flag in ("source", "source_path", "source_option")}
+    return TableGroups(
+        load_table(name, value["source_path"], value["source_option"]), grouping, origin
+    )
+
+
+def flags_of(define_them: Callable[[flags.FlagValues], None]) -> list[str]:
+    """The names of the flags that a function defines."""
+    values = flags.FlagValues()
+    define_them(values)
+    return list(values)
 
 
 def scene_config_from_flags(flag_values: flags.FlagValues) -> "SceneConfig":
@@ -108,7 +280,9 @@ def scene_config_from_flags(flag_values: flags.FlagValues) -> "SceneConfig":
     return SceneConfig(**{name: flag_values[name].value for name in names})
 
 
-def groups_from_flags(flag_values: flags.FlagValues) -> dict[str, dict[str, int]]:
+def groups_from_flags(
+    flag_values: flags.FlagValues, factors: tuple[str, ...]
+) -> dict[str, dict[str, int]]:
     """How many groups of each split and factor the flags ask for."""
     from dcign_tf.datasets.rendering import standard_groups
 
@@ -118,37 +292,43 @@ def groups_from_flags(flag_values: flags.FlagValues) -> dict[str, dict[str, int]
         test=flag_values["test_groups"].value,
         mixed_images=flag_values["mixed_images"].value,
         group_size=flag_values["group_size"].value,
+        factors=factors,
     )
 
 
 def source_from_flags(
-    flag_values: flags.FlagValues, directory: str | os.PathLike[str], on_the_fly: bool = False
+    flag_values: flags.FlagValues,
+    directory: str | os.PathLike[str],
+    on_the_fly: bool = False,
+    check: Callable[[tuple[str, ...], int], None] = lambda factors, image_size: None,
 ) -> "GroupSource":
-    """The data set in a folder, rendered first where it is not there; or a source that renders on the fly.
+    """The data set in a folder, made first where it is not there; or a source that renders on the fly.
 
     Args:
-        flag_values: the flags `define` defined.
+        flag_values: the flags `define` and `define_tables` defined.
         directory: the data set's folder.
         on_the_fly: whether to keep nothing on disk.
+        check: called with the factors and the size of the images before any is made; may raise.
 
     Raises:
         UsageError: the data set in the folder is not the one that flags on the command line describe. `--seed` does not
             count: it may mean the training's alone.
-        DcignError: see `render_dataset` and `RecordSource`.
+        DcignError: see `make_dataset` and `RecordSource`.
     """
-    from dcign_tf.datasets.rendering import render_dataset
+    from dcign_tf.datasets.scenes import SceneSampler
     from dcign_tf.datasets.source import RecordSource, RenderedSource
 
-    if on_the_fly:
-        return RenderedSource(scene_config_from_flags(flag_values))
     folder = pathlib.Path(directory)
-    if not (folder / "manifest.json").exists():
-        render_dataset(
-            scene_config_from_flags(flag_values),
-            folder,
-            groups_from_flags(flag_values),
-            flag_values["processes"].value,
-        )
+    if on_the_fly or not (folder / "manifest.json").exists():
+        maker = maker_from_flags(flag_values)
+        check(maker.factors, maker.image_size)
+        if on_the_fly:
+            if not isinstance(maker, SceneSampler):
+                raise UsageError(
+                    f"--render_on_the_fly: --source={flag_values['source'].value} has images, and renders none"
+                )
+            return RenderedSource(maker.config)
+        make_dataset(flag_values, maker, folder)
         return RecordSource(folder)
     source = RecordSource(folder)
     for name, there in source.manifest.settings.items():
@@ -162,3 +342,27 @@ def source_from_flags(
                 "leave the flag out or name another folder"
             )
     return source
+
+
+def make_dataset(
+    flag_values: flags.FlagValues,
+    maker: "GroupMaker",
+    folder: str | os.PathLike[str],
+    groups_per_file: int = 64,
+) -> "Manifest":
+    """Makes the data set that the flags describe, or what is missing of it, and says what it should be known for.
+
+    Raises:
+        DcignError: see `rendering.make_dataset`.
+    """
+    from dcign_tf.datasets import rendering
+
+    for note in maker.notes:
+        print(note, file=sys.stderr)
+    return rendering.make_dataset(
+        maker,
+        folder,
+        groups_from_flags(flag_values, maker.factors),
+        processes=flag_values["processes"].value,
+        groups_per_shard=groups_per_file,
+    )

@@ -2,10 +2,11 @@
 
     dcign-train --workdir=runs/faces --data=data/faces --image_size=70
 
-Without a data set in --data one is rendered there first, by the scene's flags; with --render_on_the_fly every step's
-faces are drawn anew and nothing is stored. Watch it with `tensorboard --logdir runs`.
+Without a data set in --data one is made there first, as dcign-data would by the same flags; with --render_on_the_fly
+every step's scenes are drawn anew and nothing is stored. Watch it with `tensorboard --logdir runs`.
 """
 
+import functools
 import pathlib
 
 from absl import flags
@@ -14,6 +15,7 @@ from dcign_tf.cli import common, scene_flags
 
 FLAGS = common.command_flags()
 scene_flags.define(FLAGS)
+scene_flags.define_tables(FLAGS)
 
 
 def _list(name: str, default: list[str] | None, text: str) -> flags.FlagHolder:
@@ -38,7 +40,7 @@ _WORKDIR = flags.DEFINE_string(
 _DATA = flags.DEFINE_string(
     "data",
     None,
-    "folder of the data set (dcign-data); rendered first if there is none; default: <workdir>/data",
+    "folder of the data set (dcign-data); made first if there is none; default: <workdir>/data",
     flag_values=FLAGS,
 )
 _ON_THE_FLY = flags.DEFINE_boolean(
@@ -77,14 +79,17 @@ _STEPS = _integer("steps", 12000, "number of updates")
 _GROUPS = _integer("groups_per_step", 1, "mini-batches in one update; 1 is the paper")
 _RATIO = _list(
     "ratio",
-    ["1", "1", "1", "10"],
-    "how often azimuth, elevation, light and the intrinsic factor vary (section 3.1)",
+    None,
+    "how often each factor varies, in the data's order; by default 1 for each extrinsic factor (azimuth, elevation, "
+    "light_azimuth of rendered scenes) and 10 for the intrinsic one, the rest (section 3.1)",
 )
 _WARMUP = _integer(
     "warmup_steps", 0, "steps at the start that use --warmup_ratio instead; 0 is the paper"
 )
 _WARMUP_RATIO = _list(
-    "warmup_ratio", ["1", "1", "1", "0"], "as --ratio, for the first --warmup_steps steps"
+    "warmup_ratio",
+    None,
+    "as --ratio, for the first --warmup_steps steps; by default 1 for each extrinsic factor and 0 for the rest",
 )
 _OPTIMIZER = _choice(
     "optimizer",
@@ -112,7 +117,7 @@ _JIT_COMPILE = flags.DEFINE_boolean(
     "jit_compile", False, "compile the step with XLA", flag_values=FLAGS
 )
 _CALIBRATION = _integer(
-    "calibration_images", 2000, "training images that the latents are calibrated to degrees on"
+    "calibration_images", 2000, "training images that the latents are calibrated to true values on"
 )
 _CHECKPOINT_EVERY = _integer("checkpoint_every", 500, "steps between checkpoints")
 _KEEP = _integer("keep_checkpoints", 2, "how many checkpoints to keep")
@@ -126,7 +131,6 @@ def main(argv: list[str]) -> None:
     """Trains as the flags say."""
     del argv
     from dcign_tf import training
-    from dcign_tf.datasets.scenes import FACTORS
     from dcign_tf.errors import UsageError
 
     if not _WORKDIR.value:
@@ -141,9 +145,9 @@ def main(argv: list[str]) -> None:
         procedure=_PROCEDURE.value,
         steps=_STEPS.value,
         groups_per_step=_GROUPS.value,
-        ratio=_numbers("ratio", float),
+        ratio=_numbers("ratio", float) if _RATIO.value is not None else None,
         warmup_steps=_WARMUP.value,
-        warmup_ratio=_numbers("warmup_ratio", float),
+        warmup_ratio=_numbers("warmup_ratio", float) if _WARMUP_RATIO.value is not None else None,
         optimizer=_OPTIMIZER.value,
         learning_rate=_LEARNING_RATE.value,
         schedule=_SCHEDULE.value,
@@ -160,9 +164,9 @@ def main(argv: list[str]) -> None:
         pictures_every=_PICTURES_EVERY.value,
     )
     data = pathlib.Path(_DATA.value or workdir / "data")
-    if _ON_THE_FLY.value or not (data / "manifest.json").exists():
-        training.check(config, FACTORS, FLAGS["image_size"].value)
-    source = scene_flags.source_from_flags(FLAGS, data, _ON_THE_FLY.value)
+    source = scene_flags.source_from_flags(
+        FLAGS, data, _ON_THE_FLY.value, functools.partial(training.check, config)
+    )
     # Where later commands find the images, next to the configuration that says what they must be.
     where = None if _ON_THE_FLY.value else str(data.resolve())
     training.train(config, source, workdir, data_path=where)

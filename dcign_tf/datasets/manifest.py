@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dcign_tf.datasets.records import RecordLayout
 from dcign_tf.errors import DcignError
+from dcign_tf.units import DEGREES
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -68,7 +69,9 @@ class Manifest:
         image_size: height and width in pixels.
         group_size: images in a group.
         factors: names, the intrinsic one last.
-        ranges: for each extrinsic factor its lowest and highest value in degrees.
+        ranges: for each extrinsic factor its lowest and highest value; None where nobody knows them.
+        units: for each extrinsic factor its unit, "degrees" for angles, "" for pure numbers.
+        periods: for those extrinsic factors that close, such as full turns, their period in that unit.
         coefficients: how many numbers describe an identity.
         groups: for each split, for each factor and "mixed", how many groups there are.
         groups_per_shard: groups in a file; the last file of a split and factor may hold fewer.
@@ -80,7 +83,9 @@ class Manifest:
     image_size: int
     group_size: int
     factors: tuple[str, ...]
-    ranges: Mapping[str, tuple[float, float]]
+    ranges: Mapping[str, tuple[float, float] | None]
+    units: Mapping[str, str]
+    periods: Mapping[str, float]
     coefficients: int
     groups: Mapping[str, Mapping[str, int]]
     groups_per_shard: int
@@ -156,6 +161,8 @@ class Manifest:
             group_size=_integer(values, "group_size", 2, 10_000),
             factors=tuple(factors),
             ranges=_ranges(_get(values, "ranges", dict), factors[:-1]),
+            units=_units(values, factors[:-1]),
+            periods=_periods(values, factors[:-1]),
             coefficients=_integer(values, "coefficients", 0, 1_000_000),
             groups=_groups(_get(values, "groups", dict), factors),
             groups_per_shard=_integer(values, "groups_per_shard", 1, _MAX_GROUPS),
@@ -269,20 +276,43 @@ def _integer(values: Mapping[str, Any], key: str, low: int, high: int, where: st
     return int(values[key])
 
 
-def _ranges(values: Mapping[str, Any], factors: list[str]) -> dict[str, tuple[float, float]]:
+def _ranges(values: Mapping[str, Any], factors: list[str]) -> dict[str, tuple[float, float] | None]:
     _check(set(values) == set(factors), "ranges", sorted(values), f"of {', '.join(factors)}")
-    ranges = {}
+    ranges: dict[str, tuple[float, float] | None] = {}
     for factor in factors:
         pair = values[factor]
-        fits = (
-            isinstance(pair, list)
-            and len(pair) == 2
-            and all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
-            and -360 <= pair[0] < pair[1] <= 360
+        fits = pair is None or (
+            isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))
         )
-        _check(fits, f"ranges.{factor}", pair, "two angles in degrees, the lower one first")
-        ranges[factor] = (float(pair[0]), float(pair[1]))
+        fits = fits and (pair is None or pair[0] < pair[1])
+        _check(fits, f"ranges.{factor}", pair, "two numbers, the lower one first, or null")
+        ranges[factor] = None if pair is None else (float(pair[0]), float(pair[1]))
     return ranges
+
+
+def _is_number(value: Any) -> bool:
+    # Neither infinite nor an integer too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _units(values: Mapping[str, Any], factors: list[str]) -> dict[str, str]:
+    # Data sets that say nothing are of the time when all factors were angles.
+    units = values.get("units", dict.fromkeys(factors, DEGREES))
+    _check(isinstance(units, dict), "units", units, "an object")
+    _check(set(units) == set(factors), "units", sorted(units), f"of {', '.join(factors)}")
+    for factor, unit in units.items():
+        fits = isinstance(unit, str) and len(unit) <= 40
+        _check(fits, f"units.{factor}", unit, "a text of at most 40 letters")
+    return dict(units)
+
+
+def _periods(values: Mapping[str, Any], factors: list[str]) -> dict[str, float]:
+    periods = values.get("periods", {})
+    _check(isinstance(periods, dict), "periods", periods, "an object")
+    for factor, period in periods.items():
+        _check(factor in factors, "periods", factor, f"of {', '.join(factors)}")
+        _check(_is_number(period) and period > 0, f"periods.{factor}", period, "above 0")
+    return {factor: float(period) for factor, period in periods.items()}
 
 
 def _groups(values: Mapping[str, Any], factors: list[str]) -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ A file is a sequence of records, each a `tf.train.Example` in TFRecord's framing
 
     active        int64 [1]    index of the factor that varies; the number of factors where all of them do
     coefficients  float [B*K]  the identities
-    degrees       float [B*E]  the extrinsic factors
+    degrees       float [B*E]  the extrinsic factors' values, degrees or not; NaN where nobody knows them
     images        bytes        uint8, B*S*S values
     index         bytes        the group's number, eight decimal digits
     shape         int64 [3]    B, S, S
@@ -59,7 +59,7 @@ class RecordLayout:
     def encode(
         self,
         images: np.ndarray,
-        degrees: np.ndarray,
+        values: np.ndarray,
         coefficients: np.ndarray,
         active: int,
         index: int,
@@ -68,7 +68,7 @@ class RecordLayout:
 
         Args:
             images: uint8 [B, S, S] or [B, S, S, 1].
-            degrees: float32 [B, E].
+            values: float32 [B, E], the extrinsic factors'.
             coefficients: float32 [B, K].
             active: index of the factor that varies.
             index: the group's number.
@@ -77,13 +77,13 @@ class RecordLayout:
             raise ValueError(
                 f"images: got {images.dtype} {images.shape}, must be uint8 {self.shape}"
             )
-        for name, values, columns in (
-            ("degrees", degrees, self.extrinsic),
+        for name, array, columns in (
+            ("values", values, self.extrinsic),
             ("coefficients", coefficients, self.coefficients),
         ):
-            if values.shape != (self.group_size, columns):
+            if array.shape != (self.group_size, columns):
                 raise ValueError(
-                    f"{name}: got shape {values.shape}, must be {(self.group_size, columns)}"
+                    f"{name}: got shape {array.shape}, must be {(self.group_size, columns)}"
                 )
         head, tail = self.signature(active, index)
         return b"".join(
@@ -91,7 +91,7 @@ class RecordLayout:
                 self._prefix,
                 head,
                 _feature("coefficients", _floats(coefficients)),
-                _feature("degrees", _floats(degrees)),
+                _feature("degrees", _floats(values)),
                 _feature("images", _bytes(images.tobytes())),
                 tail,
             ]

@@ -1,4 +1,4 @@
-"""Renders a data set of mini-batches into a folder, with all cores.
+"""Makes a data set of mini-batches in a folder, with all cores: renders it, or packs images that there are.
 
 The files' bytes depend on the configuration alone, not on the number of processes nor on how often the work was
 interrupted: each file is written by one process under a temporary name, and takes its own when it is complete.
@@ -18,20 +18,66 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from dcign_tf import files
 from dcign_tf.datasets import manifest as manifests
 from dcign_tf.datasets import records
 from dcign_tf.datasets.manifest import File, Manifest, Shard
-from dcign_tf.datasets.scenes import FACTORS, MIXED, SPLITS, SceneConfig, SceneSampler
+from dcign_tf.datasets.scenes import FACTORS, MIXED, SPLITS, Group, SceneConfig, SceneSampler
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.progress import progress
-from dcign_tf.scenes.morphable import MorphableModel
 
-_ACTIVE = {name: index for index, name in enumerate((*FACTORS, MIXED))}
+
+class GroupMaker(Protocol):
+    """What a data set is made from: something that draws scenes and renders them, or a table of images.
+
+    Processes get copies of it, so it can be pickled.
+
+    Attributes:
+        settings: all that the images depend on, as JSON has it; "source_path" does not count, files move.
+        source: where the images come from and under which licence.
+        image_size: height and width in pixels.
+        group_size: images in a group.
+        factors: names, the intrinsic one last.
+        ranges: as in `Manifest`, as are the following.
+        units: of the extrinsic factors.
+        periods: of those extrinsic factors that close.
+        coefficients: how many numbers describe an identity.
+        notes: what a user should know before it is made, a sentence each.
+        work: what making it is called, "rendering" or "packing".
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102 - see the class
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def image_size(self) -> int: ...  # noqa: D102
+    @property
+    def group_size(self) -> int: ...  # noqa: D102
+    @property
+    def factors(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float] | None]: ...  # noqa: D102
+    @property
+    def units(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def periods(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def coefficients(self) -> int: ...  # noqa: D102
+    @property
+    def notes(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def work(self) -> str: ...  # noqa: D102
+
+    def available(self, split: str, factor: str, wanted: int) -> int:
+        """How many different groups there are of a split and a factor, or "mixed"; at most `wanted`."""
+        ...
+
+    def group(self, split: str, factor: str, index: int) -> Group:
+        """One of them, for an index below `available`; a pure function of its arguments."""
+        ...
 
 
 def standard_groups(
@@ -40,6 +86,7 @@ def standard_groups(
     test: int = 100,
     mixed_images: int = 2000,
     group_size: int = 20,
+    factors: Sequence[str] = FACTORS,
 ) -> dict[str, dict[str, int]]:
     """How many groups of each kind a data set has.
 
@@ -50,10 +97,11 @@ def standard_groups(
         mixed_images: images in which everything varies, in each split (the training set's fit the calibration);
             rounded up to whole groups.
         group_size: images in a group.
+        factors: their names.
     """
     mixed = math.ceil(mixed_images / group_size)
     per_split = zip(SPLITS, (train, validation, test), strict=True)
-    return {split: {**dict.fromkeys(FACTORS, count), MIXED: mixed} for split, count in per_split}
+    return {split: {**dict.fromkeys(factors, count), MIXED: mixed} for split, count in per_split}
 
 
 def render_dataset(
@@ -63,16 +111,28 @@ def render_dataset(
     processes: int | None = None,
     groups_per_shard: int = 64,
 ) -> Manifest:
-    """Renders a data set, or what is missing of it; returns at once when nothing is.
+    """Renders a data set: `make_dataset` of a configuration's scenes; arguments, result and errors as there."""
+    return make_dataset(SceneSampler(config), directory, groups, processes, groups_per_shard)
+
+
+def make_dataset(
+    maker: GroupMaker,
+    directory: str | os.PathLike[str],
+    groups: Mapping[str, Mapping[str, int]],
+    processes: int | None = None,
+    groups_per_shard: int = 64,
+) -> Manifest:
+    """Makes a data set, or what is missing of it; returns at once when nothing is.
 
     With more than one process, call it from a main module that does nothing when imported (`if __name__ ==
     "__main__":`), as for all of Python's multiprocessing.
 
     Args:
-        config: the scenes.
+        maker: of its groups.
         directory: where to; new, empty, or with the same data set, whole or unfinished.
-        groups: for each split, for each factor and "mixed", how many groups; see `standard_groups`.
-        processes: how many processes render; all cores by default.
+        groups: for each split, for each factor and "mixed", how many groups, or all there are if that is fewer; see
+            `standard_groups`.
+        processes: how many processes work; all cores by default.
         groups_per_shard: groups in a file.
 
     Returns:
@@ -80,15 +140,14 @@ def render_dataset(
 
     Raises:
         UsageError: `directory` holds something else.
-        DcignError: the disk is too small, a process was killed, another one is rendering there.
+        DcignError: the disk is too small, a process was killed, another one is at work there; an image cannot be read.
         OSError: the folder cannot be written.
     """
     folder = pathlib.Path(directory)
     processes = available_cores() if processes is None else processes
     if processes < 1:
         raise UsageError(f"--processes: got {processes}, must be 1 or more")
-    sampler = SceneSampler(config)
-    draft = _draft(config, sampler.model, groups, groups_per_shard)
+    draft = plan(maker, groups, groups_per_shard)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         finished = _claim(folder, draft)
@@ -98,7 +157,7 @@ def render_dataset(
             (folder / split).mkdir(exist_ok=True)
         _remove_temporaries(folder)
         try:
-            entries = _fill(folder, draft, sampler, processes)
+            entries = _fill(folder, draft, maker, processes)
         finally:
             _remove_temporaries(folder)
         complete = dataclasses.replace(
@@ -152,21 +211,28 @@ def available_cores() -> int:
 # --- What is to be done ----------------------------------------------------------------------------------
 
 
-def _draft(
-    config: SceneConfig,
-    model: MorphableModel,
-    groups: Mapping[str, Mapping[str, int]],
-    groups_per_shard: int,
+def plan(
+    maker: GroupMaker, groups: Mapping[str, Mapping[str, int]], groups_per_shard: int = 64
 ) -> Manifest:
+    """The manifest of what `make_dataset` would make, without files.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
     draft = Manifest(
-        settings={**config.to_dict(), "model_sha256": fingerprint(model)},
-        source=model.source,
-        image_size=config.image_size,
-        group_size=config.group_size,
-        factors=FACTORS,
-        ranges=config.ranges,
-        coefficients=model.coefficients,
-        groups={split: dict(counts) for split, counts in groups.items()},
+        settings=dict(maker.settings),
+        source=maker.source,
+        image_size=maker.image_size,
+        group_size=maker.group_size,
+        factors=maker.factors,
+        ranges=maker.ranges,
+        units=maker.units,
+        periods=maker.periods,
+        coefficients=maker.coefficients,
+        groups={
+            split: {factor: maker.available(split, factor, n) for factor, n in counts.items()}
+            for split, counts in groups.items()
+        },
         groups_per_shard=groups_per_shard,
         files={},
     )
@@ -177,19 +243,6 @@ def _draft(
     if not any(True for _ in draft.shards()):
         raise UsageError("data set: got 0 groups in all; there must be some")
     return draft
-
-
-def fingerprint(model: MorphableModel) -> str:
-    """SHA-256 of all numbers of a model: two models of one name need not be the same."""
-    digest = hashlib.sha256()
-    for field in dataclasses.fields(model):
-        value = getattr(model, field.name)
-        if isinstance(value, np.ndarray):
-            digest.update(f"{field.name} {value.dtype} {value.shape}".encode())
-            digest.update(np.ascontiguousarray(value).data)
-        elif field.name == "radius":
-            digest.update(repr(float(value)).encode())
-    return digest.hexdigest()
 
 
 def _comparable(manifest: Manifest) -> dict[str, object]:
@@ -265,7 +318,7 @@ def _check_space(folder: pathlib.Path, draft: Manifest) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps a second rendering out of the folder. The lock goes with its process, however that ends."""
+    """Keeps a second command out of the folder. The lock goes with its process, however that ends."""
     try:
         import fcntl
     except ImportError:  # Not every system has such locks; there, only the user keeps order.
@@ -276,7 +329,7 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DcignError(f"{folder}: another dcign-data is rendering into it") from None
+            raise DcignError(f"{folder}: another dcign-data is at work in it") from None
         except OSError:
             pass  # A file system without locks.
         yield
@@ -294,14 +347,14 @@ def _remove_temporaries(folder: pathlib.Path) -> None:
 
 
 def _fill(
-    folder: pathlib.Path, draft: Manifest, sampler: SceneSampler, processes: int
+    folder: pathlib.Path, draft: Manifest, maker: GroupMaker, processes: int
 ) -> dict[Shard, File]:
-    """Renders all shards that are not there, and returns what each is."""
+    """Makes all shards that are not there, and returns what each is."""
     shards = list(draft.shards())
     entries: dict[Shard, File] = {}
-    work = _Work(sampler, draft.layout, folder)
-    # Compiled here, the renderer is ready-made for all processes.
-    work.warm_up()
+    work = _Work(maker, draft.layout, folder)
+    # Compiled here, the renderer is ready-made for all processes; and mistakes are found before they start.
+    work.record(shards[0], shards[0].first)
     with _Workers(work, min(processes, len(shards))) as workers:
         present = [shard for shard in shards if (folder / shard.name).exists()]
         if present:
@@ -312,8 +365,8 @@ def _fill(
                     bar.update()
         missing = [shard for shard in shards if shard not in entries]
         total, done = (draft.group_size * sum(s.groups for s in some) for some in (shards, entries))
-        with progress(total, "rendering", unit="image", initial=done) as bar:
-            for shard, entry in workers.run("render", missing, bar.update):
+        with progress(total, maker.work, unit="image", initial=done) as bar:
+            for shard, entry in workers.run("make", missing, bar.update):
                 assert entry is not None
                 entries[shard] = entry
     return entries
@@ -323,25 +376,27 @@ def _fill(
 class _Work:
     """What a process can do."""
 
-    sampler: SceneSampler
+    maker: GroupMaker
     layout: records.RecordLayout
     folder: pathlib.Path
 
-    def warm_up(self) -> None:
-        self._record(SPLITS[0], FACTORS[0], 0)
+    def record(self, shard: Shard, index: int) -> bytes:
+        """One of a shard's groups as it stands in the file."""
+        group = self.maker.group(shard.split, shard.factor, index)
+        payload = self.layout.encode(*group, active=self._active(shard), index=index)
+        return records.frame(payload)
 
-    def _record(self, split: str, factor: str, index: int) -> bytes:
-        group = self.sampler.group(split, factor, index)
-        return records.frame(self.layout.encode(*group, active=_ACTIVE[factor], index=index))
+    def _active(self, shard: Shard) -> int:
+        return (*self.maker.factors, MIXED).index(shard.factor)
 
-    def render(self, shard: Shard, report: Callable[[int], None]) -> File:
+    def make(self, shard: Shard, report: Callable[[int], None]) -> File:
         """Writes a shard; reports images as they are done."""
         path = self.folder / shard.name
         digest, size = hashlib.sha256(), 0
         try:
             with files.atomic_write(path) as file:
                 for index in range(shard.first, shard.first + shard.groups):
-                    record = self._record(shard.split, shard.factor, index)
+                    record = self.record(shard, index)
                     file.write(record)
                     digest.update(record)
                     size += len(record)
@@ -355,7 +410,7 @@ class _Work:
         return File(size, digest.hexdigest())
 
     def check(self, shard: Shard, report: Callable[[int], None]) -> File | None:
-        """What a shard that is there already is, or None when it is not what would be rendered.
+        """What a shard that is there already is, or None when it is not what would be made.
 
         Its records' own checksums tell whether it is sound, their heads and tails whether it is the right one.
         """
@@ -369,7 +424,7 @@ class _Work:
             for index in range(shard.first, shard.first + shard.groups):
                 record = file.read(length)
                 payload = records.unframe(record)
-                active = _ACTIVE[shard.factor]
+                active = self._active(shard)
                 if payload is None or not self.layout.has_signature(payload, active, index):
                     return None
                 digest.update(record)
@@ -404,7 +459,7 @@ class _Workers:
     def run(
         self, action: str, shards: Sequence[Shard], report: Callable[[int], None] = lambda n: None
     ) -> Iterator[tuple[Shard, File | None]]:
-        """Does `action` ("render" or "check") to all shards; yields each with its result, in any order."""
+        """Does `action` ("make" or "check") to all shards; yields each with its result, in any order."""
         if self._count == 1:
             for shard in shards:
                 yield shard, getattr(self._work, action)(shard, report)
@@ -450,7 +505,7 @@ class _Workers:
             f"by signal {-status}" if status is not None and status < 0 else f"with status {status}"
         )
         return DcignError(
-            f"a rendering process ended {how}, perhaps for lack of memory; run the same command again to go on, "
+            f"a process ended {how}, perhaps for lack of memory; run the same command again to go on, "
             "with fewer --processes if that was why"
         )
 

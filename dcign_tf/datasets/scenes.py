@@ -5,6 +5,7 @@ stream of its own, so any group can be made alone, in any order, by any process,
 """
 
 import dataclasses
+import hashlib
 import math
 import numbers
 import types
@@ -18,6 +19,7 @@ from dcign_tf.errors import UsageError
 from dcign_tf.scenes import load_source
 from dcign_tf.scenes.morphable import MorphableModel
 from dcign_tf.scenes.render import Camera, Shading, render
+from dcign_tf.units import DEGREES
 
 # The scene's factors; the last one is all the rest: shape, texture and expression.
 FACTORS = ("azimuth", "elevation", "light_azimuth", "intrinsic")
@@ -190,17 +192,19 @@ class Group(NamedTuple):
 
     Attributes:
         images: uint8 [B, S, S, 1].
-        degrees: float32 [B, 3], azimuth, elevation and light azimuth.
-        coefficients: float32 [B, K], the identities, in standard deviations of the model's modes.
+        values: float32 [B, E], of each extrinsic factor, of rendered ones azimuth, elevation and light azimuth in
+            degrees; NaN where nobody knows it.
+        coefficients: float32 [B, K], the identities, in standard deviations of the model's modes; K is 0 where
+            nothing describes them.
     """
 
     images: np.ndarray
-    degrees: np.ndarray
+    values: np.ndarray
     coefficients: np.ndarray
 
 
 class SceneSampler:
-    """Draws groups of scenes and renders them.
+    """Draws groups of scenes and renders them; implements `rendering.GroupMaker`.
 
         sampler = SceneSampler(SceneConfig(image_size=70))
         group = sampler.group("train", "azimuth", 17)
@@ -218,6 +222,27 @@ class SceneSampler:
     def __init__(self, config: SceneConfig, model: MorphableModel | None = None) -> None:
         self.config = config
         self.model = load_source(config.source, config.source_path) if model is None else model
+        self.source = self.model.source
+        self.image_size = config.image_size
+        self.group_size = config.group_size
+        self.factors = FACTORS
+        self.ranges = config.ranges
+        self.units = dict.fromkeys(EXTRINSIC, DEGREES)
+        # No range reaches around.
+        self.periods: dict[str, float] = {}
+        self.coefficients = self.model.coefficients
+        self.notes: tuple[str, ...] = ()
+        self.work = "rendering"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `rendering.GroupMaker`."""
+        return {**self.config.to_dict(), "model_sha256": fingerprint(self.model)}
+
+    def available(self, split: str, factor: str, wanted: int) -> int:
+        """See `rendering.GroupMaker`; scenes never run out."""
+        del split, factor
+        return wanted
 
     def draw(
         self, split: str, factor: str, index: int, variant: int = 0
@@ -262,3 +287,16 @@ class SceneSampler:
             self.config.supersample,
         )
         return Group(images, degrees, coefficients)
+
+
+def fingerprint(model: MorphableModel) -> str:
+    """SHA-256 of all numbers of a model: two models of one name need not be the same."""
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        if isinstance(value, np.ndarray):
+            digest.update(f"{field.name} {value.dtype} {value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        elif field.name == "radius":
+            digest.update(repr(float(value)).encode())
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from dcign_tf.datasets import rendering
 from dcign_tf.datasets.manifest import MIXED, SPLITS, Manifest, sha256_of, wrong_size
-from dcign_tf.datasets.scenes import FACTORS, Group, SceneConfig, SceneSampler
+from dcign_tf.datasets.scenes import FACTORS, Group, SceneConfig, SceneSampler, fingerprint
 from dcign_tf.errors import DcignError, UsageError
 
 
@@ -27,12 +27,12 @@ class LabeledImages(NamedTuple):
 
     Attributes:
         images: uint8 [N, S, S, 1].
-        degrees: for each extrinsic factor, float32 [N].
+        values: for each extrinsic factor, float32 [N]; NaN where nobody knows it.
         coefficients: float32 [N, K], the identities; None where nobody knows them.
     """
 
     images: np.ndarray
-    degrees: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
     coefficients: np.ndarray | None
 
 
@@ -41,11 +41,11 @@ class LabeledGroups(NamedTuple):
 
     Attributes:
         images: uint8 [n, B, S, S, 1].
-        degrees: for each extrinsic factor, float32 [n, B].
+        values: for each extrinsic factor, float32 [n, B]; NaN where nobody knows it.
     """
 
     images: np.ndarray
-    degrees: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
 
 
 class GroupSource(Protocol):
@@ -55,7 +55,9 @@ class GroupSource(Protocol):
         factors: names, the intrinsic one last.
         image_size: height and width in pixels, S.
         group_size: images in a group, B.
-        ranges: for each extrinsic factor its lowest and highest value in degrees.
+        ranges: for each extrinsic factor its lowest and highest value; None where nobody knows them.
+        units: for each extrinsic factor its unit, "degrees" for angles, "" for pure numbers.
+        periods: for those extrinsic factors that close, such as full turns, their period in that unit.
         description: what the images are, in a line; another line, other images.
     """
 
@@ -66,9 +68,17 @@ class GroupSource(Protocol):
     @property
     def group_size(self) -> int: ...  # noqa: D102
     @property
-    def ranges(self) -> dict[str, tuple[float, float]]: ...  # noqa: D102
+    def ranges(self) -> Mapping[str, tuple[float, float] | None]: ...  # noqa: D102
+    @property
+    def units(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def periods(self) -> Mapping[str, float]: ...  # noqa: D102
     @property
     def description(self) -> str: ...  # noqa: D102
+
+    def available(self, split: str) -> tuple[str, ...]:
+        """The factors, and "mixed", of which a split has groups."""
+        ...
 
     def training(
         self,
@@ -151,6 +161,8 @@ class RecordSource:
         self.image_size = self.manifest.image_size
         self.group_size = self.manifest.group_size
         self.ranges = dict(self.manifest.ranges)
+        self.units = dict(self.manifest.units)
+        self.periods = dict(self.manifest.periods)
         self._check_first_record()
 
     @property
@@ -165,6 +177,10 @@ class RecordSource:
             f"{m.source}; {m.image_size} x {m.image_size} pixels, groups of {m.group_size} ({counts}); "
             f"content {m.digest[:16]}"
         )
+
+    def available(self, split: str) -> tuple[str, ...]:
+        """See `GroupSource.available`."""
+        return tuple(f for f, count in self.manifest.groups.get(split, {}).items() if count)
 
     def training(
         self,
@@ -201,14 +217,13 @@ class RecordSource:
     def mixed(self, split: str, n: int | None = None) -> LabeledImages:
         """See `GroupSource.mixed`."""
         groups = None if n is None else -(-n // self.group_size)
-        images, degrees, coefficients = self._load(split, MIXED, groups)
-        return _as_labeled_images(Group(images, degrees, coefficients), self.factors, n)
+        return _as_labeled_images(self._load(split, MIXED, groups), self.factors, n)
 
     def groups(self, split: str, factor: str, n: int | None = None) -> LabeledGroups:
         """See `GroupSource.groups`."""
-        images, degrees, _ = self._load(split, factor, n)
+        images, values, _ = self._load(split, factor, n)
         return LabeledGroups(
-            images, {name: degrees[..., i] for i, name in enumerate(self.factors[:-1])}
+            images, {name: values[..., i] for i, name in enumerate(self.factors[:-1])}
         )
 
     def find_damage(self) -> DcignError | None:
@@ -254,10 +269,8 @@ class RecordSource:
         group["images"] = tf.reshape(pixels, [*layout.shape, 1])
         return group
 
-    def _load(
-        self, split: str, factor: str, n: int | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images [n, B, S, S, 1], degrees [n, B, E] and coefficients [n, B, K] of the first groups."""
+    def _load(self, split: str, factor: str, n: int | None) -> Group:
+        """The first groups, stacked: images [n, B, S, S, 1], values [n, B, E] and coefficients [n, B, K]."""
         _check_names(split, factor, self.factors)
         length = self.manifest.layout.record_length
         places = [
@@ -280,11 +293,8 @@ class RecordSource:
             if explained is None:
                 raise
             raise explained from error
-        images, degrees, coefficients = (
-            np.stack([group[key] for group in groups])
-            for key in ("images", "degrees", "coefficients")
-        )
-        return images, degrees, coefficients
+        keys = ("images", "degrees", "coefficients")
+        return Group(*(np.stack([group[key] for group in groups]) for key in keys))
 
     def _check_first_record(self) -> None:
         """Reads one record: a folder may have all the right names and sizes and still hold something else."""
@@ -326,6 +336,8 @@ class RenderedSource:
         self.group_size = config.group_size
         self.ranges = config.ranges
         self._sampler = SceneSampler(config)
+        self.units = self._sampler.units
+        self.periods = self._sampler.periods
         self._mixed_images = mixed_images
         self._groups_per_factor = groups_per_factor
 
@@ -334,12 +346,17 @@ class RenderedSource:
         """What the images are."""
         settings = self.config.to_dict()
         settings.pop("source_path")
-        fingerprint = rendering.fingerprint(self._sampler.model)
-        digest = hashlib.sha256(f"{json.dumps(settings)} {fingerprint}".encode()).hexdigest()
+        model = fingerprint(self._sampler.model)
+        digest = hashlib.sha256(f"{json.dumps(settings)} {model}".encode()).hexdigest()
         return (
             f"{self._sampler.model.source}; {self.image_size} x {self.image_size} pixels, groups of "
             f"{self.group_size}, rendered on the fly; settings {digest[:16]}"
         )
+
+    def available(self, split: str) -> tuple[str, ...]:
+        """See `GroupSource.available`."""
+        del split
+        return (*self.factors, MIXED)
 
     def training(
         self,
@@ -375,9 +392,9 @@ class RenderedSource:
     def groups(self, split: str, factor: str, n: int | None = None) -> LabeledGroups:
         """See `GroupSource.groups`."""
         n = self._groups_per_factor if n is None else min(n, self._groups_per_factor)
-        images, degrees, _ = _stack(self._draw_all(split, factor, n))
+        images, values, _ = _stack(self._draw_all(split, factor, n))
         return LabeledGroups(
-            images, {name: degrees[..., i] for i, name in enumerate(self.factors[:-1])}
+            images, {name: values[..., i] for i, name in enumerate(self.factors[:-1])}
         )
 
     def _draw_all(self, split: str, factor: str, n: int) -> Iterable[Group]:
@@ -452,7 +469,7 @@ def _stack(groups: Iterable[Group]) -> Group:
 
 def _as_labeled_images(group: Group, factors: Sequence[str], n: int | None) -> LabeledImages:
     """Takes groups [n, B, ...] for single images [N, ...]."""
-    images, degrees, coefficients = (values.reshape(-1, *values.shape[2:])[:n] for values in group)
+    images, values, coefficients = (array.reshape(-1, *array.shape[2:])[:n] for array in group)
     return LabeledImages(
-        images, {name: degrees[:, i] for i, name in enumerate(factors[:-1])}, coefficients
+        images, {name: values[:, i] for i, name in enumerate(factors[:-1])}, coefficients
     )

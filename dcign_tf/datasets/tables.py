@@ -14,7 +14,7 @@ import numpy as np
 class Images(Protocol):
     """Images to be had one at a time, by any process: implementations can be pickled."""
 
-    def __len__(self) -> int: ...  # noqa: D105
+    def __len__(self) -> int: ...
 
     def read(self, row: int) -> np.ndarray:
         """Image `row` in grey as it is stored, before cropping and resizing; uint8 [H, W].

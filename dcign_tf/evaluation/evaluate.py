@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcign_tf.datasets.source import GroupSource, LabeledGroups, LabeledImages
-from dcign_tf.evaluation.dci import dci
+from dcign_tf.evaluation.dci import DCI, dci
 from dcign_tf.evaluation.factor_vae import factor_vae
 from dcign_tf.evaluation.interpretation import Interpretation, check_fit
 from dcign_tf.evaluation.mig import mig
 from dcign_tf.evaluation.sap import sap
 from dcign_tf.model import DCIGN
 from dcign_tf.progress import progress
+from dcign_tf.units import DEGREES
+
+_FEWEST = 20  # images that measures of disentanglement can be taken on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +49,14 @@ class Pairs(NamedTuple):
         targets: uint8 [P, S, S, 1], the images j.
         source_codes: float32 [P, L], codes of the images i.
         target_codes: float32 [P, L], codes of the images j.
-        degrees: float32 [P], the factor's true value in image j.
+        values: float32 [P], the factor's true value in image j; NaN where nobody knows it.
     """
 
     sources: np.ndarray
     targets: np.ndarray
     source_codes: np.ndarray
     target_codes: np.ndarray
-    degrees: np.ndarray
+    values: np.ndarray
 
 
 class Measured(NamedTuple):
@@ -64,7 +67,8 @@ class Measured(NamedTuple):
         network: the network and what its latents mean.
         mixed: images in which everything varies.
         codes: float32 [N, L], their codes.
-        pairs: for each extrinsic factor the pairs it was re-rendered on.
+        pairs: for each extrinsic factor of which there are groups, the pairs it was re-rendered on.
+        periods: of those factors that close.
     """
 
     metrics: dict[str, Any]
@@ -72,6 +76,7 @@ class Measured(NamedTuple):
     mixed: LabeledImages
     codes: np.ndarray
     pairs: dict[str, Pairs]
+    periods: Mapping[str, float]
 
 
 class Evaluation(NamedTuple):
@@ -105,7 +110,8 @@ def evaluate(
         settings: how much to measure.
 
     Returns:
-        What metrics.json holds: numbers, texts and None where there is no finite number.
+        What metrics.json holds: numbers, texts and None where there is no finite number, as there is none of what
+        needs true values where nobody knows them, or groups where there are none.
 
     Raises:
         DcignError: the network was not calibrated, does not fit the data, or the data have no such split.
@@ -125,7 +131,11 @@ def run(
     if baseline is not None:
         check_fit(baseline, source, "the baseline")
     mixed = source.mixed(split, settings.images)
-    groups = {factor: source.groups(split, factor, settings.groups) for factor in source.factors}
+    groups = {
+        factor: source.groups(split, factor, settings.groups)
+        for factor in source.factors
+        if factor in source.available(split)
+    }
     measured = _measure(model, source, mixed, groups, settings, "evaluating")
     compared = None
     if baseline is not None:
@@ -163,14 +173,16 @@ def _measure(
                 groups[factor], group_codes[factor], factor, settings.pairs, settings.seed + number
             )
             for number, factor in enumerate(extrinsic)
+            if factor in groups
         }
         metrics = {
             "reconstruction": _reconstruction(network, codes, mixed.images),
-            "rerendering": {f: _rerendering(network, f, pairs[f]) for f in extrinsic},
-            "inference": _inference(network, codes, mixed.degrees),
+            "rerendering": {f: _rerendering(network, f, pairs.get(f)) for f in extrinsic},
+            "inference": _inference(network, codes, mixed.values, source.periods),
             "invariance": _invariance(network, codes, group_codes),
-            "disentanglement": _disentanglement(codes, mixed.degrees, settings.seed),
+            "disentanglement": _disentanglement(codes, mixed.values, settings.seed),
             "latents": dict(network.columns),
+            "units": dict(network.units),
         }
         network.advance = lambda images: None
     order = (
@@ -180,8 +192,10 @@ def _measure(
         "rerendering",
         "disentanglement",
         "latents",
+        "units",
     )
-    return Measured({key: metrics[key] for key in order}, network, mixed, codes, pairs)
+    ordered = {key: metrics[key] for key in order}
+    return Measured(ordered, network, mixed, codes, pairs, source.periods)
 
 
 def draw_pairs(
@@ -205,7 +219,7 @@ def draw_pairs(
         group.images[which, j],
         codes[which, i],
         codes[which, j],
-        group.degrees[factor][which, j],
+        group.values[factor][which, j],
     )
 
 
@@ -218,31 +232,57 @@ def _reconstruction(
 
 
 def _inference(
-    network: Interpretation, codes: np.ndarray, degrees: Mapping[str, np.ndarray]
+    network: Interpretation,
+    codes: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    periods: Mapping[str, float],
 ) -> dict[str, dict[str, float]]:
     """Reads each factor off images in which everything varies at once: Fig. 6 in numbers.
 
-    `pearson` is the absolute correlation of the raw latent and the true angle, `r2_calibrated` the share of the angle's
-    variance that is explained after the calibration, `median_abs_error_deg` the error one has to expect.
+    `pearson` is the absolute correlation of the raw latent and the true value, `r2_calibrated` the share of the value's
+    variance that is explained after the calibration, `median_abs_error` the error one has to expect, in the factor's
+    unit; of angles it is also called `median_abs_error_deg`.
     """
     inferred = network.infer(codes)
-    return {
-        factor: agreement(codes[:, column], inferred[factor], degrees[factor])
-        for factor, column in network.columns.items()
-    }
+    result = {}
+    for factor, column in network.columns.items():
+        latent = codes[:, column]
+        numbers = agreement(latent, inferred[factor], values[factor], periods.get(factor))
+        if network.units[factor] == DEGREES:
+            numbers["median_abs_error_deg"] = numbers["median_abs_error"]
+        result[factor] = numbers
+    return result
 
 
-def agreement(latent: np.ndarray, inferred: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """How well a latent, and the degrees read off it, tell the true degrees; all [N]."""
-    latent, inferred, true = (np.asarray(v, np.float64) for v in (latent, inferred, true))
+def agreement(
+    latent: np.ndarray, inferred: np.ndarray, true: np.ndarray, period: float | None = None
+) -> dict[str, float]:
+    """How well a latent, and the values read off it, tell the true values; all [N].
+
+    Args:
+        latent: the raw latents.
+        inferred: the values read off them.
+        true: the true values; NaN where nobody knows them.
+        period: of a factor that closes; its errors are taken the shorter way around.
+
+    Returns:
+        Numbers as `_inference` describes them; NaN where no true value is known.
+    """
+    known = np.isfinite(true)
+    latent, inferred, true = (np.asarray(v, np.float64)[known] for v in (latent, inferred, true))
+    if not len(true):
+        return dict.fromkeys(("pearson", "r2_calibrated", "median_abs_error"), math.nan)
     varies = np.ptp(latent) > 0 and np.ptp(true) > 0
     spread = np.square(true - true.mean()).sum()
+    errors = np.abs(inferred - true)
+    if period is not None:
+        errors = np.minimum(errors % period, -errors % period)
     return {
         "pearson": abs(float(np.corrcoef(latent, true)[0, 1])) if varies else math.nan,
         "r2_calibrated": float(1 - np.square(inferred - true).sum() / spread)
         if spread
         else math.nan,
-        "median_abs_error_deg": float(np.median(np.abs(inferred - true))),
+        "median_abs_error": float(np.median(errors)),
     }
 
 
@@ -256,11 +296,12 @@ def _invariance(
     better than chance.
     """
     between = codes.var(axis=0, ddof=1, dtype=np.float64)
-    result = {}
+    factors = network.model.layout.factors
+    result = dict.fromkeys(factors, math.nan)
     for factor, of_groups in group_codes.items():
         within = of_groups.var(axis=1, ddof=1, dtype=np.float64).mean(axis=0)
         ratios = []
-        for other in group_codes:
+        for other in factors:
             if other != factor:
                 latents = network.latents(other)
                 total = between[latents].sum()
@@ -269,21 +310,22 @@ def _invariance(
     return result
 
 
-def _rerendering(network: Interpretation, factor: str, pairs: Pairs) -> dict[str, float]:
-    """Encodes one image, sets one factor to another value, decodes, compares with the renderer's image of that scene.
+def _rerendering(network: Interpretation, factor: str, pairs: Pairs | None) -> dict[str, float]:
+    """Encodes one image, sets one factor to another value, decodes, compares with the true image of that scene.
 
-    `mse` and `psnr_db` take the true value through the calibration. Beside them, `mse_unchanged` leaves the factor as
-    it is, which any use of the latent must beat, and `mse_exchanged` takes the latent that the network itself finds
-    in the other image.
+    `mse` and `psnr_db` take the true value through the calibration, if it is known. Beside them, `mse_unchanged`
+    leaves the factor as it is, which any use of the latent must beat, and `mse_exchanged` takes the latent that the
+    network itself finds in the other image.
     """
-    exchanged = pairs.source_codes.copy()
-    column = network.columns[factor]
-    exchanged[:, column] = pairs.target_codes[:, column]
-    edited = network.edit(pairs.source_codes, factor, pairs.degrees)
-    mse, mse_unchanged, mse_exchanged = (
-        float(network.squared_errors(codes, pairs.targets).mean())
-        for codes in (edited, pairs.source_codes, exchanged)
-    )
+    mse = mse_unchanged = mse_exchanged = math.nan
+    if pairs is not None:
+        mse_unchanged, mse_exchanged = (
+            float(network.squared_errors(codes, pairs.targets).mean())
+            for codes in (pairs.source_codes, exchanged(network, factor, pairs))
+        )
+        if np.isfinite(pairs.values).all():
+            edited = network.edit(pairs.source_codes, factor, pairs.values)
+            mse = float(network.squared_errors(edited, pairs.targets).mean())
     return {
         "mse": mse,
         "psnr_db": psnr(mse),
@@ -292,25 +334,40 @@ def _rerendering(network: Interpretation, factor: str, pairs: Pairs) -> dict[str
     }
 
 
+def exchanged(network: Interpretation, factor: str, pairs: Pairs) -> np.ndarray:
+    """Codes of the images i with the factor's latent of the images j; float32 [P, L]."""
+    codes = pairs.source_codes.copy()
+    column = network.columns[factor]
+    codes[:, column] = pairs.target_codes[:, column]
+    return codes
+
+
 def _disentanglement(
-    codes: np.ndarray, degrees: Mapping[str, np.ndarray], seed: int
+    codes: np.ndarray, values: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, float]:
-    """The field's measures, of all latents and the extrinsic factors, on images in which everything varies."""
-    factors = np.stack(list(degrees.values()), axis=1)
-    trees = dci(codes, factors, seed)
-    return {
-        "mig": mig(codes, factors),
-        "dci_disentanglement": trees.disentanglement,
-        "dci_completeness": trees.completeness,
-        "dci_informativeness": trees.informativeness,
-        "sap": sap(codes, factors),
-        "factor_vae": factor_vae(codes, factors, seed=seed),
-    }
+    """The field's measures, of all latents and the extrinsic factors, on images in which everything varies.
+
+    Factors of which no true value is known, and images of which one of the others' is not, are left out.
+    """
+    told = [column for column in values.values() if np.isfinite(column).any()]
+    known = np.all(np.isfinite(told), axis=0) if told else np.zeros(len(codes), bool)
+    measures = dict.fromkeys(
+        ("mig", *(f"dci_{name}" for name in DCI._fields), "sap", "factor_vae"), math.nan
+    )
+    if known.sum() < _FEWEST:
+        return measures
+    factors, codes = np.stack(told, axis=1)[known], codes[known]
+    measures |= {"mig": mig(codes, factors), "sap": sap(codes, factors)}
+    if len(told) > 1:  # Of one factor, these cannot tell anything.
+        trees = dci(codes, factors, seed)
+        measures |= {f"dci_{name}": value for name, value in trees._asdict().items()}
+        measures["factor_vae"] = factor_vae(codes, factors, seed=seed)
+    return measures
 
 
 def psnr(mse: float) -> float:
     """The peak signal to noise ratio in dB of images in [0, 1]."""
-    return -10 * math.log10(mse) if mse > 0 else math.inf
+    return math.inf if mse == 0 else -10 * math.log10(mse)
 
 
 def _steps(model: DCIGN) -> int | None:

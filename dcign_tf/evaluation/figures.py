@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from dcign_tf.evaluation.evaluate import Measured, agreement
+from dcign_tf import units
+from dcign_tf.evaluation.evaluate import Measured, Pairs, agreement, exchanged
 
 WIDTH = 1400  # of all figures, in pixels
 _DPI = 100
@@ -23,32 +24,34 @@ _DOTS = "#2a6f97"
 _LINE = "#d1495b"
 
 
-def sweep(measured: Measured, factor: str, faces: int = 5, angles: int = 9) -> bytes:
+def sweep(measured: Measured, factor: str, faces: int = 5, values: int = 9) -> bytes:
     """Fig. 4 and 5a: one factor of held-out images swept over its calibrated range, all other latents held.
 
     Args:
         measured: a network and images it never saw.
         factor: an extrinsic factor.
         faces: rows.
-        angles: columns, besides the image and its reconstruction.
+        values: columns, besides the image and its reconstruction.
 
     Returns:
-        A PNG: for each image itself, its reconstruction and its sweep, the angle above each column.
+        A PNG: for each image itself, its reconstruction and its sweep, the value above each column.
     """
     network = measured.network
     chosen = _varied_rows(measured, faces)
     images = measured.mixed.images[chosen]
-    values = np.linspace(*network.range(factor), angles)
+    swept = np.linspace(*network.range(factor), values)
+    unit = network.units[factor]
     rows = []
     for code, image in zip(measured.codes[chosen], images, strict=True):
-        repeated = np.repeat(code[np.newaxis], angles, axis=0)
-        codes = np.concatenate([code[np.newaxis], network.edit(repeated, factor, values)])
+        repeated = np.repeat(code[np.newaxis], values, axis=0)
+        codes = np.concatenate([code[np.newaxis], network.edit(repeated, factor, swept)])
         rows.append([image / 255.0, *network.decode(codes)])
     sections = [
         ("", ["image", "reconstruction"]),
-        (f"{_title(factor)}, set to", [_degrees(value) for value in values]),
+        (f"{_title(factor)}, set to", [_label(value, unit) for value in swept]),
     ]
-    notes = [_degrees(measured.mixed.degrees[factor][row]) for row in chosen]
+    true = measured.mixed.values[factor][chosen]
+    notes = ["" if np.isnan(value) else _label(value, unit) for value in true]
     return _mosaic(rows, sections, notes=notes)
 
 
@@ -66,7 +69,7 @@ def reconstructions(measured: Measured, faces: int = 10) -> bytes:
 
 
 def rerenderings(measured: Measured, pairs: int = 4) -> bytes:
-    """Held-out images re-rendered at an angle of which the renderer's own picture exists.
+    """Held-out images re-rendered with a factor at a value of which a true picture exists.
 
     Args:
         measured: a network and images it never saw.
@@ -78,47 +81,64 @@ def rerenderings(measured: Measured, pairs: int = 4) -> bytes:
     rows: list[list[np.ndarray]] = [[], [], []]
     sections = []
     for factor, drawn in measured.pairs.items():
-        codes = measured.network.edit(drawn.source_codes[:pairs], factor, drawn.degrees[:pairs])
-        rows[0] += list(drawn.sources[:pairs] / 255.0)
+        some = Pairs(*(array[:pairs] for array in drawn))
+        known = bool(np.isfinite(some.values).all())
+        # Where nobody knows the value, the network has to find it in the picture itself.
+        codes = (
+            measured.network.edit(some.source_codes, factor, some.values)
+            if known
+            else exchanged(measured.network, factor, some)
+        )
+        rows[0] += list(some.sources / 255.0)
         rows[1] += list(measured.network.decode(codes))
-        rows[2] += list(drawn.targets[:pairs] / 255.0)
-        sections.append((_title(factor), [f"to {_degrees(d)}" for d in drawn.degrees[:pairs]]))
+        rows[2] += list(some.targets / 255.0)
+        unit = measured.network.units[factor]
+        labels = [f"to {_label(v, unit)}" if known else "as below" for v in some.values]
+        sections.append((_title(factor), labels))
     return _mosaic(rows, sections, row_labels=["image", "re-rendered", "truth"])
 
 
-def inference(measured: Measured) -> bytes:
+def inference(measured: Measured) -> bytes | None:
     """Fig. 6: what the network reads off images in which everything varies, against the truth.
 
     Args:
         measured: a network and images it never saw.
 
     Returns:
-        A PNG with a column for each extrinsic factor: in degrees, after the calibration on training images, above;
-        the raw latent, as in the paper, below.
+        A PNG with a column for each extrinsic factor whose values are known: in its unit, after the calibration on
+        training images, above; the raw latent, as in the paper, below. None where there is no such factor.
     """
     network, mixed = measured.network, measured.mixed
     inferred = network.infer(measured.codes)
-    columns = len(network.columns)
+    known = {
+        factor: latent
+        for factor, latent in network.columns.items()
+        if np.isfinite(mixed.values[factor]).any()
+    }
+    if not known:
+        return None
+    columns = len(known)
     spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(WIDTH / _DPI, 8.9), dpi=_DPI, layout=spacing)
     axes = figure.subplots(2, columns, squeeze=False)
-    for column, (factor, latent) in enumerate(network.columns.items()):
-        true, raw = mixed.degrees[factor], measured.codes[:, latent]
-        numbers = agreement(raw, inferred[factor], true)
+    for column, (factor, latent) in enumerate(known.items()):
+        true, raw = mixed.values[factor], measured.codes[:, latent]
+        numbers = agreement(raw, inferred[factor], true, measured.periods.get(factor))
+        unit = units.words(network.units[factor])
         above, below = axes[0, column], axes[1, column]
         _scatter(above, true, inferred[factor])
         ends = np.array(network.range(factor))
         above.plot(ends, ends, color=_LINE, linewidth=1.2)
-        above.set_xlabel(f"true {_words(factor)}, degrees")
-        above.set_ylabel(f"inferred {_words(factor)}, degrees")
+        above.set_xlabel(f"true {_words(factor)}{unit}")
+        above.set_ylabel(f"inferred {_words(factor)}{unit}")
         above.set_title(
             f"{_title(factor)}\nR² = {numbers['r2_calibrated']:.3f}, "
-            f"median error {numbers['median_abs_error_deg']:.1f}°",
+            f"median error {units.text(numbers['median_abs_error'], network.units[factor], 2)}",
             color=_INK,
             fontsize=13,
         )
         _scatter(below, true, raw)
-        below.set_xlabel(f"true {_words(factor)}, degrees")
+        below.set_xlabel(f"true {_words(factor)}{unit}")
         below.set_ylabel(f"latent {latent}")
         below.set_title(f"|r| = {numbers['pearson']:.3f}", color=_INK, fontsize=13)
     return _png(figure)
@@ -137,9 +157,11 @@ def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _varied_rows(measured: Measured, count: int) -> np.ndarray:
-    """Images that are lit from the front half and face the camera somewhat, as far as there are enough such."""
+    """Images in the middle of every factor's range, as far as there are enough such."""
     score = np.zeros(len(measured.codes))
-    for factor, column in measured.mixed.degrees.items():
+    for factor, column in measured.mixed.values.items():
+        if not np.isfinite(column).any():
+            continue
         low, high = measured.network.range(factor)
         score = np.maximum(score, np.abs(column - (low + high) / 2) / (high - low) * 2)
     # Those within the middle of every range come first, else in the order of the data.
@@ -195,9 +217,12 @@ def _mosaic(
     return _png(figure)
 
 
-def _degrees(value: float) -> str:
-    """Whole degrees, without a minus before 0."""
-    return f"{round(float(value))}°".replace("-", "−")
+def _label(value: float, unit: str) -> str:
+    """A value with its unit, of angles whole degrees."""
+    value = float(value)
+    if unit == units.DEGREES:
+        value = round(value)
+    return units.text(value, unit, 3).replace("-", "−")
 
 
 def _png(figure: Figure) -> bytes:

@@ -10,6 +10,7 @@ from dcign_tf.calibration import Calibration
 from dcign_tf.datasets.source import GroupSource
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN
+from dcign_tf.units import LATENT
 
 # How many training images find and calibrate the latents of a network that was not trained to have them.
 _GROUPS = 10
@@ -23,22 +24,31 @@ def _stay(images: int) -> None:
 
 
 class Interpretation:
-    """A network, which of its latents tells each extrinsic factor, and that latent's curves to degrees and back.
+    """A network, which of its latents tells each extrinsic factor, and that latent's curves to true values and back.
 
     Args:
         model: the network.
         columns: for each extrinsic factor its latent.
         calibration: the latents' curves; fitted.
+        units: for each extrinsic factor, of its values.
 
     Attributes:
         model: the network.
         columns: for each extrinsic factor its latent.
+        units: for each extrinsic factor, of its values.
         advance: called with a number of images whenever as many were encoded or decoded.
     """
 
-    def __init__(self, model: DCIGN, columns: Mapping[str, int], calibration: Calibration) -> None:
+    def __init__(
+        self,
+        model: DCIGN,
+        columns: Mapping[str, int],
+        calibration: Calibration,
+        units: Mapping[str, str],
+    ) -> None:
         self.model = model
         self.columns = dict(columns)
+        self.units = dict(units)
         self.advance: Advance = _stay
         self._calibration = calibration
         # Of large images few at a time: the first convolution's output of one takes megabytes.
@@ -71,12 +81,12 @@ class Interpretation:
         if model.procedure == "clamp":
             if not model.calibrated:
                 raise DcignError(
-                    "the model was not calibrated, so it knows no degrees: finish its training (dcign-train "
+                    "the model was not calibrated, so it knows no values of factors: finish its training (dcign-train "
                     "calibrates at the end) or call calibrate()"
                 )
             columns = {f: int(model.layout.indices(f)[0]) for f in model.layout.extrinsic}
-            return cls(model, columns, model.calibration)
-        reading = cls(model, {}, Calibration(model.layout.extrinsic))
+            return cls(model, columns, model.calibration, model.units)
+        reading = cls(model, {}, Calibration(model.layout.extrinsic), source.units)
         for factor in model.layout.extrinsic:
             images = source.groups("train", factor, _GROUPS).images
             reading.columns[factor] = most_variable_latent(reading.encode(images))
@@ -84,9 +94,10 @@ class Interpretation:
         codes = reading.encode(mixed.images)
         latents = {factor: codes[:, column] for factor, column in reading.columns.items()}
         try:
-            reading._calibration.fit(latents, mixed.degrees)
+            unknown = reading._calibration.fit(latents, mixed.values)
         except ValueError as error:
             raise DcignError(f"the entangled network cannot be calibrated: {error}") from error
+        reading.units.update(dict.fromkeys(unknown, LATENT))
         return reading
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -129,20 +140,20 @@ class Interpretation:
         return errors
 
     def infer(self, codes: np.ndarray) -> dict[str, np.ndarray]:
-        """What codes [N, L] tell of each extrinsic factor; degrees, float32 [N]."""
+        """What codes [N, L] tell of each extrinsic factor; its values, float32 [N]."""
         return {
-            factor: self._calibration.degrees_of(factor, codes[:, column]).numpy()
+            factor: self._calibration.value_of(factor, codes[:, column]).numpy()
             for factor, column in self.columns.items()
         }
 
-    def edit(self, codes: np.ndarray, factor: str, degrees: Any) -> np.ndarray:
-        """Codes [N, L] with a factor set to other values, in degrees: a number or [N]."""
+    def edit(self, codes: np.ndarray, factor: str, values: Any) -> np.ndarray:
+        """Codes [N, L] with a factor set to other values: a number or [N]."""
         edited = codes.copy()
-        edited[:, self.columns[factor]] = self._calibration.latent_of(factor, degrees).numpy()
+        edited[:, self.columns[factor]] = self._calibration.latent_of(factor, values).numpy()
         return edited
 
     def range(self, factor: str) -> tuple[float, float]:
-        """The smallest and the largest angle the factor's latent was calibrated on, in degrees."""
+        """The smallest and the largest value the factor's latent was calibrated on."""
         return self._calibration.range(factor)
 
     def latents(self, factor: str) -> np.ndarray:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dcign_tf import units
+
 # What the page calls the measures of disentanglement, who defined them, and how to read them.
 _MEASURES = {
     "mig": (
@@ -85,11 +87,11 @@ def report(
         _notes(
             (
                 "|r|",
-                "correlation of the factor's latent with its true angle, where everything varies; 1 is best",
+                "correlation of the factor's latent with its true value, where everything varies; 1 is best",
             ),
             (
                 "R², median error",
-                "of the angle read off the latent by a calibration fitted on training images; the paper's Fig. 6",
+                "of the value read off the latent by a calibration fitted on training images; the paper's Fig. 6",
             ),
             (
                 "invariance",
@@ -98,8 +100,8 @@ def report(
             ),
             (
                 "re-rendering",
-                "mean squared error on [0, 1] after setting the factor to another true angle, against the renderer's "
-                "own picture; “unchanged” is the error of not setting it, “exchanged” of taking the latent that the "
+                "mean squared error on [0, 1] after setting the factor to another true value, against the true picture "
+                "of that; “unchanged” is the error of not setting it, “exchanged” of taking the latent that the "
                 "network finds in that picture",
             ),
         ),
@@ -139,6 +141,13 @@ def number(value: float | None, digits: int = 5, unit: str = "") -> str:
     return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
+def amount(value: float | None, unit: str) -> str:
+    """A number of some unit, of angles with one digit behind the point; a dash for None."""
+    if value is None or unit == units.DEGREES:
+        return number(value, 1, units.suffix(unit))
+    return units.text(value, unit, 3)
+
+
 def _factors(blocks: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, block in blocks.items():
@@ -151,7 +160,7 @@ def _factors(blocks: Mapping[str, Mapping[str, Any]]) -> str:
                     label if len(blocks) == 1 else f"{label}, {name}",
                     number(inferred.get("pearson"), 3),
                     number(inferred.get("r2_calibrated"), 3),
-                    number(inferred.get("median_abs_error_deg"), 1, "°"),
+                    amount(inferred.get("median_abs_error"), block["units"].get(factor, "")),
                     number(invariance, 3),
                     number(rendered.get("mse")),
                     number(rendered.get("psnr_db"), 1, " dB"),

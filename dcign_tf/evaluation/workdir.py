@@ -98,7 +98,7 @@ def open_data(
         return RecordSource(data)
     where = run.config.get("data_path")
     if scene or not where:
-        changed = dataclasses.replace(_scene(run), **dict(scene or {}))
+        changed = dataclasses.replace(_scene(run, scene or {}), **dict(scene or {}))
         return RenderedSource(changed, mixed_images=images, groups_per_factor=groups)
     if not pathlib.Path(where).is_dir():
         raise DcignError(
@@ -107,8 +107,8 @@ def open_data(
     return RecordSource(where)
 
 
-def _scene(run: Run) -> "SceneConfig":
-    """The scenes a run was trained on."""
+def _scene(run: Run, changes: Mapping[str, Any]) -> "SceneConfig":
+    """The scenes a run was trained on, some of which are to be changed."""
     from dcign_tf.datasets.scenes import SceneConfig
     from dcign_tf.datasets.source import RecordSource
 
@@ -116,7 +116,13 @@ def _scene(run: Run) -> "SceneConfig":
     try:
         if "scene" in run.config:
             return SceneConfig.from_dict(run.config["scene"])
-        return SceneConfig.from_dict(RecordSource(run.config["data_path"]).manifest.settings)
+        settings = dict(RecordSource(run.config["data_path"]).manifest.settings)
+        if settings.pop("model_sha256", None) is None:
+            raise UsageError(
+                f"--{next(iter(changes), 'workdir')}: the images that {run.folder} was trained on were not rendered "
+                "by this package, so it can make no others; leave the flag out"
+            )
+        return SceneConfig.from_dict(settings)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DcignError(
             f"{path}: does not say which scenes the run was trained on ({error!r}); name a data set with --data"
@@ -184,32 +190,35 @@ def pictures(result: "Evaluation") -> "list[Picture]":
         Picture(
             f"sweep_{factor}.png",
             f"{factor.replace('_', ' ').capitalize()}, swept",
-            "Each row is one image of an identity that training never saw (its true angle in the corner), what the "
-            "network makes of it, and the same with one latent set to the angle above and all others held. Good is a "
-            "face that only moves in this one way, and stays the same person. The paper's Fig. 4 and 5a.",
+            "Each row is one image of an identity that training never saw (in the corner its true value, if known), "
+            "what the network makes of it, and the same with one latent set to the value above and all others held. Good "
+            "is a picture that only changes in this one way, and stays the same in all else. The paper's Fig. 4 and 5a.",
             figures.sweep(network, factor),
         )
         for factor in network.network.columns
     ]
-    drawn.append(
-        Picture(
-            "rerendering.png",
-            "Re-rendering, against the truth",
-            "Above the one image the network was given; in the middle what it renders with one factor set to another "
-            "angle; below the renderer's own picture of that scene.",
-            figures.rerenderings(network),
+    if network.pairs:
+        drawn.append(
+            Picture(
+                "rerendering.png",
+                "Re-rendering, against the truth",
+                "Above the one image the network was given; in the middle what it renders with one factor set to "
+                "another value; below the true picture of that.",
+                figures.rerenderings(network),
+            )
         )
-    )
-    drawn.append(
-        Picture(
-            "inference.png",
-            "What it reads off an image",
-            "Each dot is an image in which everything varies. Above, the angle that the network tells against the true "
-            "one: on the line is right. Below, the raw latent: good is a curve that rises or falls throughout. The "
-            "paper's Fig. 6.",
-            figures.inference(network),
+    scattered = figures.inference(network)
+    if scattered is not None:
+        drawn.append(
+            Picture(
+                "inference.png",
+                "What it reads off an image",
+                "Each dot is an image in which everything varies. Above, the value that the network tells against the "
+                "true one: on the line is right. Below, the raw latent: good is a curve that rises or falls "
+                "throughout. The paper's Fig. 6.",
+                scattered,
+            )
         )
-    )
     drawn.append(
         Picture(
             "reconstructions.png",

@@ -23,29 +23,28 @@ class Engine:
 
     Attributes:
         image_size: S.
-        factor_ranges: for each extrinsic factor, in order, the smallest and the largest angle the model knows,
-            in degrees.
+        factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
+        units: for each extrinsic factor, of its values: `dcign_tf.units`.
         signatures: the functions of `export.signatures`, of this process or of a SavedModel.
     """
 
     image_size: int
     factor_ranges: Mapping[str, tuple[float, float]]
+    units: Mapping[str, str]
     signatures: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]]
 
-    def rerender(self, images: np.ndarray, degrees: Mapping[str, Any]) -> np.ndarray:
+    def rerender(self, images: np.ndarray, values: Mapping[str, Any]) -> np.ndarray:
         """Renders what the images show with some factors set to other values.
 
         Args:
             images: float32 [N, S, S, 1].
-            degrees: new values of any of the factors: a number, or [N]; NaN keeps the factor.
+            values: new values of any of the factors: a number, or [N]; NaN keeps the factor.
 
         Returns:
             float32 [N, S, S, 1].
         """
         given = {
-            factor: np.broadcast_to(
-                np.asarray(degrees.get(factor, np.nan), np.float32), len(images)
-            )
+            factor: np.broadcast_to(np.asarray(values.get(factor, np.nan), np.float32), len(images))
             for factor in self.factor_ranges
         }
         return self._call("rerender", images=images, **given)["images"]
@@ -55,7 +54,7 @@ class Engine:
         return self._call("reconstruct", images=images)["images"]
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Reads the extrinsic factors off images; for each factor degrees, float32 [N]."""
+        """Reads the extrinsic factors off images; for each factor its value, float32 [N]."""
         encoded = self._call("encode", images=images)
         return {factor: encoded[factor] for factor in self.factor_ranges}
 
@@ -77,7 +76,9 @@ def engine_of(model: DCIGN) -> Engine:
     Raises:
         DcignError: the model was not calibrated.
     """
-    return Engine(model.image_size, model.factor_ranges, export.signatures(model))
+    return Engine(
+        model.image_size, model.factor_ranges, dict(model.units), export.signatures(model)
+    )
 
 
 def open_engine(path: str | os.PathLike[str]) -> Engine:
@@ -146,9 +147,10 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
     try:
         card = json.loads(card_file.read_text("utf-8"))
         ranges = {
-            factor: (float(facts["degrees"][0]), float(facts["degrees"][1]))
+            factor: (float(facts["range"][0]), float(facts["range"][1]))
             for factor, facts in card["factors"].items()
         }
+        units = {factor: str(facts["unit"]) for factor, facts in card["factors"].items()}
         size = int(card["image_size"])
     except OSError as error:
         raise DcignError(
@@ -171,7 +173,7 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         )
     functions = {name: found[signature] for name, signature in wanted.items()}
     # The object that owns the variables must live as long as the functions that use them.
-    return _KeepingEngine(size, ranges, functions, loaded)
+    return _KeepingEngine(size, ranges, units, functions, loaded)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dcign_tf.model import DCIGN
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
 UNCALIBRATED = (
-    "this model was not calibrated, so it knows no degrees: finish its training "
+    "this model was not calibrated, so it knows no values of factors: finish its training "
     "(dcign-train calibrates at the end)"
 )
 
@@ -32,7 +32,7 @@ def signatures(model: DCIGN) -> dict[str, Any]:
     """What a model does, as functions of tensors for any number N of images, 1 or more.
 
     Each takes and gives tensors by name: S is the side of the images, which are float32 in [0, 1], L the length
-    of the code, and there is one name for each extrinsic factor, such as azimuth, in degrees.
+    of the code, and there is one name for each extrinsic factor, such as azimuth, in its unit.
 
         rerender      images [N, S, S, 1], <factor> [N] (NaN keeps it) -> images [N, S, S, 1]
         encode        images [N, S, S, 1] -> mean [N, L], log_variance [N, L], <factor> [N]
@@ -54,13 +54,13 @@ def signatures(model: DCIGN) -> dict[str, Any]:
     if taken:
         raise DcignError(f"a factor of this model is named {taken.pop()}, as an input or output is")
 
-    def rerender(images: tf.Tensor, **degrees: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model.rerender(images, **degrees))}
+    def rerender(images: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"images": _single(model.rerender(images, **values))}
 
     def encode(images: tf.Tensor) -> dict[str, tf.Tensor]:
         mean, log_variance = model.encode(images)
         columns = {f: int(model.layout.indices(f)[0]) for f in model.layout.extrinsic}
-        inferred = {f: model.calibration.degrees_of(f, mean[:, c]) for f, c in columns.items()}
+        inferred = {f: model.calibration.value_of(f, mean[:, c]) for f, c in columns.items()}
         return {"mean": _single(mean), "log_variance": _single(log_variance), **inferred}
 
     def decode(codes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -72,9 +72,9 @@ def signatures(model: DCIGN) -> dict[str, Any]:
     side = model.image_size
     images = tf.TensorSpec([None, side, side, 1], tf.float32, "images")
     codes = tf.TensorSpec([None, model.layout.latents], tf.float32, "codes")
-    degrees = {f: tf.TensorSpec([None], tf.float32, f) for f in model.layout.extrinsic}
+    values = {f: tf.TensorSpec([None], tf.float32, f) for f in model.layout.extrinsic}
     return {
-        "rerender": tf.function(rerender).get_concrete_function(images=images, **degrees),
+        "rerender": tf.function(rerender).get_concrete_function(images=images, **values),
         "encode": tf.function(encode).get_concrete_function(images=images),
         "decode": tf.function(decode).get_concrete_function(codes=codes),
         "reconstruct": tf.function(reconstruct).get_concrete_function(images=images),
@@ -195,7 +195,8 @@ def _card(model: DCIGN, name: str, version: int, provenance: Mapping[str, Any]) 
         "factors": {
             factor: {
                 "latents": model.layout.indices(factor).tolist(),
-                "degrees": [round(end, 2) for end in model.factor_ranges[factor]],
+                "range": [float(f"{end:.6g}") for end in model.factor_ranges[factor]],
+                "unit": model.units[factor],
             }
             for factor in model.layout.extrinsic
         },
@@ -225,17 +226,17 @@ def _readme(card: Mapping[str, Any]) -> str:
         f"{card['made_with']['tensorflow']}. It has "
         f"{card['parameters']:,} parameters.",
         "",
-        "| factor | latent | from | to |",
-        "|---|---|---|---|",
+        "| factor | latent | from | to | unit |",
+        "|---|---|---|---|---|",
     ]
     for factor, facts in factors.items():
-        low, high = facts["degrees"]
+        low, high = facts["range"]
         latent = ", ".join(str(index) for index in facts["latents"])
-        lines.append(f"| {factor} | {latent} | {low:g}° | {high:g}° |")
+        lines.append(f"| {factor} | {latent} | {low:.4g} | {high:.4g} | {facts['unit']} |")
     lines += [
         "",
         "Signatures, for any number N of images; all tensors are float32, images lie in [0, 1], "
-        "angles are degrees:",
+        "factors are in their units:",
         "",
         "| signature | takes | gives |",
         "|---|---|---|",

@@ -1,4 +1,4 @@
-"""Re-renders images at given angles: strips, grids and animations with their labels."""
+"""Re-renders images at given values of factors: strips, grids and animations with their labels."""
 
 import dataclasses
 import math
@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dcign_tf import images as image_files
+from dcign_tf import units
 from dcign_tf.errors import UsageError
+from dcign_tf.serving import NAMED_FACTORS
 
 if (
     TYPE_CHECKING
@@ -35,11 +37,11 @@ _FRAMES = (40, 150)  # at least and at most, on the way there
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
-def parse_degrees(text: str, flag: str) -> tuple[float, ...]:
-    """Reads angles as they are written on command lines.
+def parse_values(text: str, flag: str) -> tuple[float, ...]:
+    """Reads values of a factor as they are written on command lines.
 
     Example:
-        >>> parse_degrees("-60:60:5", "azimuth"), parse_degrees("30", "azimuth"), parse_degrees("0,-5,10", "azimuth")
+        >>> parse_values("-60:60:5", "azimuth"), parse_values("30", "azimuth"), parse_values("0,-5,10", "azimuth")
         ((-60.0, -30.0, 0.0, 30.0, 60.0), (30.0,), (0.0, -5.0, 10.0))
 
     Args:
@@ -74,7 +76,7 @@ class Rendered:
     Attributes:
         sheet: the strip or grid with its labels; uint8 [H, W].
         frames: the animation, there and back, to be shown at `FPS`; uint8 [F, h, w].
-        inferred: what the model reads off the input images, degrees; [N].
+        inferred: what the model reads off the input images, in the factors' units; [N].
         images: the re-rendered images alone; float32 [N, R, C, S, S, 1] with R values of the
             second factor that has several and C of the first, 1 where there is none.
     """
@@ -85,12 +87,12 @@ class Rendered:
     images: np.ndarray
 
 
-def check_degrees(engine: "Engine", degrees: Mapping[str, Sequence[float]], images: int) -> None:
+def check_values(engine: "Engine", wanted: Mapping[str, Sequence[float]], images: int) -> None:
     """Checks that a model can render what is asked for.
 
     Args:
         engine: the model.
-        degrees: for some factors the values they shall take.
+        wanted: for some factors the values they shall take.
         images: how many input images there are.
 
     Raises:
@@ -98,13 +100,13 @@ def check_degrees(engine: "Engine", degrees: Mapping[str, Sequence[float]], imag
             images than one picture can show.
     """
     known = ", ".join(engine.factor_ranges)
-    if not degrees:
+    if not wanted:
+        first, (low, high) = next(iter(engine.factor_ranges.items()))
         raise UsageError(
-            "no factor to set: give one or two of "
-            f"{', '.join(f'--{f}' for f in engine.factor_ranges)}, "
-            f"such as --{next(iter(engine.factor_ranges))}=-30:30:7"
+            f"no factor to set: give one or two of {', '.join(map(_flag, engine.factor_ranges))}, "
+            f"such as {_flag(first)}={low:.2g}:{high:.2g}:7"
         )
-    for factor, values in degrees.items():
+    for factor, values in wanted.items():
         if factor not in engine.factor_ranges:
             raise UsageError(f"{factor}: not a factor of this model; it has {known}")
         low, high = engine.factor_ranges[factor]
@@ -112,21 +114,21 @@ def check_degrees(engine: "Engine", degrees: Mapping[str, Sequence[float]], imag
         for value in values:
             if not low - slack <= value <= high + slack:
                 raise UsageError(
-                    f"--{factor}: got {value:g}, must be between {low:.4g} and {high:.4g} "
-                    "degrees, what this model was calibrated on"
+                    f"{_flag(factor)}: got {value:g}, must be between {low:.4g} and "
+                    f"{f'{high:.4g} {engine.units[factor]}'.strip()}, what this model was calibrated on"
                 )
-    several = [factor for factor, values in degrees.items() if len(values) > 1]
+    several = [factor for factor, values in wanted.items() if len(values) > 1]
     if len(several) > 2:
         raise UsageError(
-            f"--{several[2]}: {len(several)} factors ({', '.join(several)}) have several values; "
+            f"{_flag(several[2])}: {len(several)} factors ({', '.join(several)}) have several values; "
             "at most two can, give the others one"
         )
     if len(several) == 2 and images > 1:
         raise UsageError(
-            f"--{several[1]}: a grid of two factors shows one image, got {images}; give one image "
+            f"{_flag(several[1])}: a grid of two factors shows one image, got {images}; give one image "
             "or vary one factor"
         )
-    count = images * math.prod(len(values) for values in degrees.values())
+    count = images * math.prod(len(values) for values in wanted.values())
     if count > MAX_RENDERED:
         raise UsageError(
             f"{count} images to render, at most {MAX_RENDERED} fit into a picture; give fewer "
@@ -134,10 +136,15 @@ def check_degrees(engine: "Engine", degrees: Mapping[str, Sequence[float]], imag
         )
 
 
+def _flag(factor: str) -> str:
+    """How dcign-rerender is told a factor."""
+    return f"--{factor}" if factor in NAMED_FACTORS else f"--set={factor}"
+
+
 def rerender(
-    engine: "Engine", images: np.ndarray, degrees: Mapping[str, Sequence[float]]
+    engine: "Engine", images: np.ndarray, wanted: Mapping[str, Sequence[float]]
 ) -> Rendered:
-    """Renders images at all combinations of the given angles, and draws them.
+    """Renders images at all combinations of the given values, and draws them.
 
     One factor with several values gives a strip, with a row for each image: input, reconstruction, then the
     image at each value. Two such factors give a grid, the first factor along its columns, the second along its
@@ -146,22 +153,22 @@ def rerender(
     Args:
         engine: the model.
         images: float32 [N, S, S, 1].
-        degrees: for some extrinsic factors the values they shall take; factors that are not named stay as they
+        wanted: for some extrinsic factors the values they shall take; factors that are not named stay as they
             are in the image.
 
     Raises:
-        UsageError: as `check_degrees`.
+        UsageError: as `check_values`.
     """
-    check_degrees(engine, degrees, len(images))
+    check_values(engine, wanted, len(images))
     # In the model's order, so that the same request gives the same picture however it is written.
-    degrees = {f: tuple(degrees[f]) for f in engine.factor_ranges if f in degrees}
-    several = [factor for factor, values in degrees.items() if len(values) > 1]
-    columns = several[0] if several else next(iter(degrees))
+    wanted = {f: tuple(wanted[f]) for f in engine.factor_ranges if f in wanted}
+    several = [factor for factor, values in wanted.items() if len(values) > 1]
+    columns = several[0] if several else next(iter(wanted))
     rows = several[1] if len(several) > 1 else None
-    fixed = {f: values[0] for f, values in degrees.items() if f not in (columns, rows)}
+    fixed = {f: values[0] for f, values in wanted.items() if f not in (columns, rows)}
 
-    row_values: Sequence[float] = degrees[rows] if rows else (math.nan,)
-    path = [(row, column) for row in row_values for column in degrees[columns]]
+    row_values: Sequence[float] = wanted[rows] if rows else (math.nan,)
+    path = [(row, column) for row in row_values for column in wanted[columns]]
     settings = {
         columns: [column for _, column in path],
         **{f: [v] * len(path) for f, v in fixed.items()},
@@ -170,18 +177,21 @@ def rerender(
         settings[rows] = [row for row, _ in path]
     side = engine.image_size
     rendered = _render(engine, images, settings)
-    shape = (len(images), len(row_values), len(degrees[columns]), side, side, 1)
+    shape = (len(images), len(row_values), len(wanted[columns]), side, side, 1)
     rendered = rendered.reshape(shape)
     reconstructed = engine.reconstruct(images)
     inferred = engine.infer(images)
 
+    labels = _Labels(engine.units)
     if rows is None:
-        sheet = _draw_strip(images, reconstructed, rendered[:, 0], columns, degrees[columns], fixed)
+        sheet = _draw_strip(
+            images, reconstructed, rendered[:, 0], columns, wanted[columns], fixed, labels
+        )
     else:
         sheet = _draw_grid(
-            images[0], reconstructed[0], rendered[0], (rows, columns), degrees, fixed
+            images[0], reconstructed[0], rendered[0], (rows, columns), wanted, fixed, labels
         )
-    frames = _animate(engine, images, inferred, degrees, (rows, columns))
+    frames = _animate(engine, images, inferred, wanted, (rows, columns))
     return Rendered(sheet, frames, inferred, rendered)
 
 
@@ -230,13 +240,17 @@ def panel_side(image_size: int) -> int:
     return image_size * math.ceil(_SMALLEST_PANEL / image_size)
 
 
-def _label(factor: str, value: float) -> str:
-    # Adding zero takes the sign off a zero. The font that comes with Pillow has no longer minus sign.
-    return f"{factor.replace('_', ' ')} {value + 0.0:.4g}°"
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """Values of factors in words. The font that comes with Pillow has no longer minus sign."""
 
+    units: Mapping[str, str]
 
-def _caption(fixed: Mapping[str, float]) -> str:
-    return ", ".join(_label(factor, value) for factor, value in fixed.items())
+    def one(self, factor: str, value: float) -> str:
+        return f"{factor.replace('_', ' ')} {units.text(value, self.units[factor])}"
+
+    def all(self, fixed: Mapping[str, float]) -> str:
+        return ", ".join(self.one(factor, value) for factor, value in fixed.items())
 
 
 def _draw_strip(
@@ -246,6 +260,7 @@ def _draw_strip(
     factor: str,
     values: Sequence[float],
     fixed: Mapping[str, float],
+    words: _Labels,
 ) -> np.ndarray:
     """Rows of input | reconstruction | the image at each value; uint8 [H, W]."""
     side, count = panel_side(images.shape[1]), len(images)
@@ -255,7 +270,7 @@ def _draw_strip(
     caption = _LABEL_HEIGHT if fixed else 0
     height = 2 * _MARGIN + _LABEL_HEIGHT + pitch * count - _GAP + caption
     sheet = _Sheet(lefts[-1] + side + _MARGIN, height)
-    labels = ["input", "reconstruction", *(_label(factor, value) for value in values)]
+    labels = ["input", "reconstruction", *(words.one(factor, value) for value in values)]
     for left, label in zip(lefts, labels, strict=True):
         sheet.text(label, left, _MARGIN, side)
     for index in range(count):
@@ -265,7 +280,7 @@ def _draw_strip(
             sheet.image(image, left, top)
     if fixed:
         width = lefts[-1] + side - lefts[2]
-        sheet.text(_caption(fixed), lefts[2], height - _MARGIN - caption, width, centered=False)
+        sheet.text(words.all(fixed), lefts[2], height - _MARGIN - caption, width, centered=False)
     return sheet.pixels
 
 
@@ -274,8 +289,9 @@ def _draw_grid(
     reconstructed: np.ndarray,
     rendered: np.ndarray,
     factors: tuple[str, str],
-    degrees: Mapping[str, Sequence[float]],
+    wanted: Mapping[str, Sequence[float]],
     fixed: Mapping[str, float],
+    words: _Labels,
 ) -> np.ndarray:
     """Input and reconstruction at the left, then the image at all values of two factors; [H, W]."""
     rows, columns = factors
@@ -283,25 +299,25 @@ def _draw_grid(
     pitch = side + _GAP
     label_width = max(90, side // 2)
     left = _MARGIN + side + 2 * _MARGIN + label_width + _GAP
-    width = left + pitch * len(degrees[columns]) - _GAP + _MARGIN
+    width = left + pitch * len(wanted[columns]) - _GAP + _MARGIN
     caption = _LABEL_HEIGHT if fixed else 0
-    grid_height = _LABEL_HEIGHT + pitch * len(degrees[rows]) - _GAP
+    grid_height = _LABEL_HEIGHT + pitch * len(wanted[rows]) - _GAP
     height = 2 * _MARGIN + max(grid_height, 2 * (_LABEL_HEIGHT + pitch)) + caption
     sheet = _Sheet(width, height)
     for index, (label, shown) in enumerate((("input", image), ("reconstruction", reconstructed))):
         top = _MARGIN + index * (_LABEL_HEIGHT + pitch)
         sheet.text(label, _MARGIN, top, side)
         sheet.image(shown, _MARGIN, top + _LABEL_HEIGHT)
-    for index, value in enumerate(degrees[columns]):
-        sheet.text(_label(columns, value), left + pitch * index, _MARGIN, side)
-    for row, value in enumerate(degrees[rows]):
+    for index, value in enumerate(wanted[columns]):
+        sheet.text(words.one(columns, value), left + pitch * index, _MARGIN, side)
+    for row, value in enumerate(wanted[rows]):
         top = _MARGIN + _LABEL_HEIGHT + pitch * row
         middle = top + (side - _LABEL_HEIGHT) // 2
-        sheet.text(_label(rows, value), left - label_width - _GAP, middle, label_width)
+        sheet.text(words.one(rows, value), left - label_width - _GAP, middle, label_width)
         for column, shown in enumerate(rendered[row]):
             sheet.image(shown, left + pitch * column, top)
     if fixed:
-        sheet.text(_caption(fixed), left, height - _MARGIN - caption, width - left, centered=False)
+        sheet.text(words.all(fixed), left, height - _MARGIN - caption, width - left, centered=False)
     return sheet.pixels
 
 
@@ -312,11 +328,11 @@ def _animate(
     engine: "Engine",
     images: np.ndarray,
     inferred: Mapping[str, np.ndarray],
-    degrees: Mapping[str, Sequence[float]],
+    wanted: Mapping[str, Sequence[float]],
     factors: tuple[str | None, str],
 ) -> np.ndarray:
     """The images beside their inputs as the factors go through their values and back; [F, h, w]."""
-    stops = _stops(inferred, degrees, factors)
+    stops = _stops(inferred, wanted, factors)
     steps = len(next(iter(stops.values()))[0]) - 1
     count = min(max(_FRAMES[0], 3 * steps + 1), _FRAMES[1], MAX_RENDERED // len(images))
     settings = {f: np.stack([_resample(row, count) for row in rows]) for f, rows in stops.items()}
@@ -337,8 +353,12 @@ def _animate(
         for left, label in ((_MARGIN, "input"), (_MARGIN + pitch, "re-rendered")):
             sheet.text(label, left, _MARGIN, side)
         # What starts from each image's own angle has no one label.
-        told = {f: rows[0, frame] for f, rows in settings.items() if np.ptp(rows[:, frame]) < 0.5}
-        caption = _caption({factor: float(round(value)) for factor, value in told.items()})
+        told = {}
+        for factor, rows in settings.items():
+            step = _step(*engine.factor_ranges[factor])
+            if np.ptp(rows[:, frame]) < step / 2:
+                told[factor] = round(rows[0, frame] / step) * step
+        caption = _Labels(engine.units).all(told)
         sheet.text(caption, _MARGIN, _MARGIN + height - _LABEL_HEIGHT, width)
         for index, image in enumerate(images):
             top = _MARGIN + _LABEL_HEIGHT + pitch * index
@@ -348,28 +368,31 @@ def _animate(
     return np.stack(frames + frames[-2:0:-1])
 
 
+def _step(low: float, high: float) -> float:
+    """The power of ten that a number running over a range is rounded to: about a hundredth of it."""
+    return float(10.0 ** math.floor(math.log10((high - low) / 50)))
+
+
 def _stops(
     inferred: Mapping[str, np.ndarray],
-    degrees: Mapping[str, Sequence[float]],
+    wanted: Mapping[str, Sequence[float]],
     factors: tuple[str | None, str],
 ) -> dict[str, list[list[float]]]:
     """For each factor and image, the values an animation passes through, as many for each."""
     rows, columns = factors
     count = len(inferred[columns])
-    if len(degrees[columns]) == 1:
+    if len(wanted[columns]) == 1:
         # Nothing to sweep through: from what the image shows to what was asked for.
-        return {
-            f: [[float(inferred[f][i]), v[0]] for i in range(count)] for f, v in degrees.items()
-        }
-    path = [(math.nan, column) for column in degrees[columns]]
+        return {f: [[float(inferred[f][i]), v[0]] for i in range(count)] for f, v in wanted.items()}
+    path = [(math.nan, column) for column in wanted[columns]]
     if rows:
         # As an ox plows, so that nothing jumps.
         path = [
             (row, column)
-            for i, row in enumerate(degrees[rows])
-            for column in (degrees[columns] if i % 2 == 0 else degrees[columns][::-1])
+            for i, row in enumerate(wanted[rows])
+            for column in (wanted[columns] if i % 2 == 0 else wanted[columns][::-1])
         ]
-    stops = {f: [[v[0]] * len(path)] * count for f, v in degrees.items()}
+    stops = {f: [[v[0]] * len(path)] * count for f, v in wanted.items()}
     stops[columns] = [[column for _, column in path]] * count
     if rows:
         stops[rows] = [[row for row, _ in path]] * count

@@ -7,7 +7,7 @@ from absl import flags
 from dcign_tf.cli import common, data, scene_flags
 from dcign_tf.datasets.manifest import Manifest
 from dcign_tf.datasets.rendering import standard_groups
-from dcign_tf.datasets.scenes import SceneConfig
+from dcign_tf.datasets.scenes import FACTORS, SceneConfig
 from dcign_tf.datasets.source import RecordSource, RenderedSource
 from dcign_tf.errors import UsageError
 from dcign_tf.scenes import SOURCES, load_source
@@ -40,6 +40,7 @@ def run(*arguments: str) -> int:
 def parsed(arguments: list[str]) -> flags.FlagValues:
     values = common.command_flags()
     scene_flags.define(values)
+    scene_flags.define_tables(values)
     values(["command", *arguments])
     return values
 
@@ -114,7 +115,7 @@ def test_a_missing_model_is_named(
 def test_the_flags_defaults_are_the_librarys() -> None:
     values = parsed([])
     assert scene_flags.scene_config_from_flags(values) == SceneConfig()
-    assert scene_flags.groups_from_flags(values) == standard_groups()
+    assert scene_flags.groups_from_flags(values, FACTORS) == standard_groups()
     # Each setting has its flag, and each source its mention.
     assert {field.name for field in dataclasses.fields(SceneConfig)} < set(values)
     assert all(name in values["source"].help for name in SOURCES)
@@ -126,7 +127,7 @@ def test_flags_survive_a_flag_file(tmp_path: pathlib.Path) -> None:
     again = parsed([f"--flagfile={tmp_path / 'flags'}"])
     config = scene_flags.scene_config_from_flags(again)
     assert config.elevation_range == (-5.0, 7.25) and config.seed == 4
-    assert scene_flags.groups_from_flags(again)["train"]["azimuth"] == 17
+    assert scene_flags.groups_from_flags(again, FACTORS)["train"]["azimuth"] == 17
 
 
 def test_a_source_is_rendered_where_it_is_missing(small: list[str], tmp_path: pathlib.Path) -> None:

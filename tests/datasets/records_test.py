@@ -96,7 +96,7 @@ def test_groups_that_do_not_fit_are_refused() -> None:
         layout.encode(images.astype(np.float32), degrees, coefficients, 0, 0)
     with pytest.raises(ValueError, match="images: got uint8"):
         layout.encode(images[:1], degrees, coefficients, 0, 0)
-    with pytest.raises(ValueError, match="degrees: got shape"):
+    with pytest.raises(ValueError, match="values: got shape"):
         layout.encode(images, degrees[:1], coefficients, 0, 0)
     with pytest.raises(ValueError, match="coefficients: got shape"):
         layout.encode(images, degrees, coefficients[:, :4], 0, 0)

@@ -305,7 +305,7 @@ def test_impossible_requests_are_refused(home: pathlib.Path, tmp_path: pathlib.P
 
 def test_a_killed_worker_is_told(home: pathlib.Path, tmp_path: pathlib.Path) -> None:
     sampler = SceneSampler(big_config(home))
-    draft = rendering._draft(sampler.config, sampler.model, BIG_GROUPS, 50)
+    draft = rendering.plan(sampler, BIG_GROUPS, 50)
     (tmp_path / "train").mkdir()
     work = rendering._Work(sampler, draft.layout, tmp_path)
     workers = rendering._Workers(work, 2)
@@ -314,7 +314,7 @@ def test_a_killed_worker_is_told(home: pathlib.Path, tmp_path: pathlib.Path) -> 
         workers._processes[0].kill()
 
     with pytest.raises(DcignError, match="ended by signal 9, perhaps for lack of memory"), workers:
-        list(workers.run("render", list(draft.shards("train")), kill_one))
+        list(workers.run("make", list(draft.shards("train")), kill_one))
     assert not any(process.is_alive() for process in workers._processes)
     # Those that go with it leave temporary files, which the rendering as a whole removes.
     rendering._remove_temporaries(tmp_path)
@@ -323,13 +323,13 @@ def test_a_killed_worker_is_told(home: pathlib.Path, tmp_path: pathlib.Path) -> 
 
 def test_a_workers_error_is_the_callers(home: pathlib.Path, tmp_path: pathlib.Path) -> None:
     sampler = SceneSampler(tiny.config(home))
-    draft = rendering._draft(sampler.config, sampler.model, tiny.GROUPS, 2)
+    draft = rendering.plan(sampler, tiny.GROUPS, 2)
     work = rendering._Work(sampler, draft.layout, tmp_path / "gone")
     with (
         pytest.raises(FileNotFoundError, match="gone/train"),
         rendering._Workers(work, 2) as workers,
     ):
-        list(workers.run("render", list(draft.shards("train"))))
+        list(workers.run("make", list(draft.shards("train"))))
 
 
 def test_rendering_needs_no_tensorflow() -> None:

@@ -141,11 +141,11 @@ def test_labeled_images_are_the_samplers(source: GroupSource, home: pathlib.Path
     mixed = source.mixed("validation", 6)
     assert mixed.images.shape == (6, 12, 12, 1) and mixed.images.dtype == np.uint8
     np.testing.assert_array_equal(mixed.images, [*first.images, *second.images[:2]])
-    assert tuple(mixed.degrees) == EXTRINSIC
+    assert tuple(mixed.values) == EXTRINSIC
     for column, name in enumerate(EXTRINSIC):
-        expected = [*first.degrees[:, column], *second.degrees[:2, column]]
-        np.testing.assert_array_equal(mixed.degrees[name], expected)
-        assert mixed.degrees[name].dtype == np.float32
+        expected = [*first.values[:, column], *second.values[:2, column]]
+        np.testing.assert_array_equal(mixed.values[name], expected)
+        assert mixed.values[name].dtype == np.float32
     np.testing.assert_array_equal(
         mixed.coefficients, [*first.coefficients, *second.coefficients[:2]]
     )
@@ -163,7 +163,7 @@ def test_labeled_groups_are_the_samplers(
         expected = SceneSampler(tiny.config(home)).group("test", factor, index)
         np.testing.assert_array_equal(groups.images[index], expected.images)
         for column, name in enumerate(EXTRINSIC):
-            np.testing.assert_array_equal(groups.degrees[name][index], expected.degrees[:, column])
+            np.testing.assert_array_equal(groups.values[name][index], expected.values[:, column])
     assert len(source.groups("test", factor).images) in (2, 3)
 
 

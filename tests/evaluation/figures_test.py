@@ -65,5 +65,5 @@ def test_the_same_numbers_give_the_same_bytes_and_leave_pyplot_alone(measured):
 
 
 def test_angles_are_whole_degrees():
-    labels = [figures._degrees(value) for value in (-0.4, 0.0, 12.5, -79.9)]
+    labels = [figures._label(value, "degrees") for value in (-0.4, 0.0, 12.5, -79.9)]
     assert labels == ["0°", "0°", "12°", "−80°"]

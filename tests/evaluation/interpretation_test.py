@@ -78,7 +78,7 @@ def test_latents_of_an_entangled_network_are_found_on_training_images(folder):
         groups = network.encode(source.groups("train", factor).images)
         assert column == groups.var(axis=1).mean(axis=0).argmax()
         mixed = source.mixed("train")
-        low, high = mixed.degrees[factor].min(), mixed.degrees[factor].max()
+        low, high = mixed.values[factor].min(), mixed.values[factor].max()
         assert network.range(factor) == pytest.approx((low, high))
     assert len(network.latents("intrinsic")) == 8 - len(set(network.columns.values()))
 

@@ -7,9 +7,7 @@ from dcign_tf.evaluation.report import Picture, number, report
 
 BLOCK = {
     "reconstruction": {"mse": 0.0061, "psnr_db": 22.15},
-    "inference": {
-        "azimuth": {"pearson": 0.961, "r2_calibrated": 0.93, "median_abs_error_deg": 6.25}
-    },
+    "inference": {"azimuth": {"pearson": 0.961, "r2_calibrated": 0.93, "median_abs_error": 6.25}},
     "invariance": {"azimuth": 0.12, "intrinsic": None},
     "rerendering": {
         "azimuth": {"mse": 0.0081, "psnr_db": 20.9, "mse_unchanged": 0.031, "mse_exchanged": 0.008}
@@ -22,6 +20,7 @@ BLOCK = {
         "sap": 0.7,
         "factor_vae": None,
     },
+    "units": {"azimuth": "degrees"},
 }
 METRICS = {
     "image_size": 70,

@@ -51,7 +51,7 @@ def model(folder: pathlib.Path) -> DCIGN:
     """The same, calibrated on octahedra for training."""
     made = uncalibrated()
     mixed = source(folder).mixed("train")
-    made.calibrate(mixed.images, mixed.degrees)
+    made.calibrate(mixed.images, mixed.values)
     return made
 
 

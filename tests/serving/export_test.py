@@ -155,13 +155,13 @@ def test_the_card_says_what_the_model_is(folder: pathlib.Path) -> None:
         38,
         8,
     )
-    assert card["factors"]["elevation"] == {"latents": [1], "degrees": [-25, 25]}
+    assert card["factors"]["elevation"] == {"latents": [1], "range": [-25, 25], "unit": "degrees"}
     assert card["metrics"] == {"mse": 1}
     assert DCIGN(**card["config"]).layout == tiny.model().layout
     readme = (folder / "assets.extra" / "README.md").read_text()
     for part in (
         "# faces, version 1",
-        "| elevation | 1 | -25° | 25° |",
+        "| elevation | 1 | -25 | 25 | degrees |",
         "serving_default",
         "## Metrics",
     ):

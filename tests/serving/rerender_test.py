@@ -32,7 +32,7 @@ def engine() -> engines.Engine:
     ],
 )
 def test_angles_are_read(text: str, values: list[float]) -> None:
-    assert rerender.parse_degrees(text, "azimuth") == pytest.approx(values)
+    assert rerender.parse_values(text, "azimuth") == pytest.approx(values)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def test_angles_are_read(text: str, values: list[float]) -> None:
 )
 def test_what_is_no_angle_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--light_azimuth: got "):
-        rerender.parse_degrees(text, "light_azimuth")
+        rerender.parse_values(text, "light_azimuth")
 
 
 @given(st.text(st.sampled_from("0123456789.,:-+e naif"), max_size=12) | st.text(max_size=8))
 def test_any_text_is_angles_or_an_error(text: str) -> None:
     try:
-        values = rerender.parse_degrees(text, "azimuth")
+        values = rerender.parse_values(text, "azimuth")
     except UsageError:
         return
     assert 1 <= len(values) <= rerender.MAX_VALUES
@@ -61,7 +61,7 @@ def test_any_text_is_angles_or_an_error(text: str) -> None:
 @given(st.lists(st.floats(-1000, 1000), min_size=1, max_size=20))
 def test_lists_of_numbers_round_trip(values: list[float]) -> None:
     text = ",".join(repr(value) for value in values)
-    assert rerender.parse_degrees(text, "azimuth") == tuple(values)
+    assert rerender.parse_values(text, "azimuth") == tuple(values)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_what_a_model_cannot_show_is_refused(
     engine: engines.Engine, degrees: dict[str, list[float]], count: int, told: str
 ) -> None:
     with pytest.raises(UsageError, match=told):
-        rerender.check_degrees(engine, degrees, count)
+        rerender.check_values(engine, degrees, count)
 
 
 def test_the_ends_of_a_range_need_not_be_met_exactly(engine: engines.Engine) -> None:
     # A model's ranges are those of the images it was calibrated on, a little less than those of the scenes.
-    rerender.check_degrees(engine, {"azimuth": [-93.5, 93.5]}, 1)
+    rerender.check_values(engine, {"azimuth": [-93.5, 93.5]}, 1)
 
 
 def _panel(image: np.ndarray) -> np.ndarray:
