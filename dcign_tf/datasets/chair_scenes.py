@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dcign_tf.datasets.scenes import IDENTITY, MIXED, SPLITS, Group, random_stream
+from dcign_tf.datasets.scenes import IDENTITY, MIXED, SPLITS, Config, Group, random_stream
 from dcign_tf.errors import UsageError
 from dcign_tf.scenes import builtin_chair
 from dcign_tf.scenes.builtin_chair import Chair
@@ -34,15 +34,16 @@ _RADIUS = 1.06 / math.cos(math.radians(_CAMERA.field_of_view / 2))
 
 
 @dataclasses.dataclass(frozen=True)
-class ChairConfig:
+class ChairConfig(Config):
     """All that the images of built-in chairs depend on.
 
     Attributes:
         image_size: height and width in pixels.
         group_size: images in a group.
-        chairs: how many there are for training, validation and test.
+        split: how many chairs there are for training, validation and test.
         seed: of all that is random.
         supersample: samples per pixel along each axis.
+        source: always the same.
 
     Raises:
         UsageError: a value is impossible; the message names the flag.
@@ -50,9 +51,10 @@ class ChairConfig:
 
     image_size: int = 150
     group_size: int = 20
-    chairs: tuple[int, int, int] = (1200, 50, 150)
+    split: tuple[int, int, int] = (1200, 50, 150)
     seed: int = 0
     supersample: int = 2
+    source: str = SOURCE
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -68,11 +70,17 @@ class ChairConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"--{name}: got {value}, must be {low} to {high}")
-        if len(self.chairs) != len(SPLITS) or not all(2 <= n <= 10**6 for n in self.chairs):
+        numbers = tuple(self.split)
+        if len(numbers) != len(SPLITS) or not all(
+            isinstance(n, int) and 2 <= n <= 10**6 for n in numbers
+        ):
             raise UsageError(
-                f"--chairs: got {','.join(map(str, self.chairs))}; must be three numbers of chairs, for training, "
+                f"--split: got {','.join(map(str, numbers))}; must be three whole numbers of chairs, for training, "
                 "validation and test, from 2 to 1000000"
             )
+        object.__setattr__(self, "split", numbers)
+        if self.source != SOURCE:
+            raise UsageError(f"--source: got {self.source!r}, must be {SOURCE}")
 
 
 class ChairSampler:
@@ -105,8 +113,7 @@ class ChairSampler:
     @property
     def settings(self) -> dict[str, Any]:
         """See `rendering.GroupMaker`."""
-        settings = {**dataclasses.asdict(self.config), "chairs": list(self.config.chairs)}
-        return {"source": SOURCE, **settings, "chairs_sha256": _fingerprint(self.config.seed)}
+        return {**self.config.to_dict(), "model_sha256": _fingerprint(self.config.seed)}
 
     def available(self, split: str, factor: str, wanted: int) -> int:
         """See `rendering.GroupMaker`; the choices of chairs and azimuths never run out."""
@@ -138,7 +145,7 @@ class ChairSampler:
             )
         rng = random_stream(self.config.seed, split, factor, index, variant)
         size = self.config.group_size
-        there = self.config.chairs[SPLITS.index(split)]
+        there = self.config.split[SPLITS.index(split)]
         if factor == FACTORS[0]:
             azimuths = rng.choice(AZIMUTHS, size, replace=False)
             elevations = np.full(size, rng.choice(ELEVATIONS))

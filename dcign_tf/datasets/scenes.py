@@ -11,7 +11,7 @@ import numbers
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -38,8 +38,55 @@ _STREAMS = {**_FACTOR_STREAMS, IDENTITY: 5}
 _LIMITS = {"azimuth_range": 180.0, "elevation_range": 90.0, "light_range": 180.0}
 
 
+class Config:
+    """What makes a frozen dataclass of settings JSON, and JSON such a dataclass."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        fields = {name: getattr(self, name) for name in typing.get_type_hints(type(self))}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reverse of `to_dict`; fields that are not there have their defaults.
+
+        Raises:
+            ValueError: a field is unknown or of the wrong type.
+            UsageError: a value is impossible.
+        """
+        hints = typing.get_type_hints(cls)
+        for name, value in values.items():
+            if name not in hints:
+                raise ValueError(f"{name}: no such setting; there are {', '.join(hints)}")
+            if not _is_a(value, hints[name]):
+                raise ValueError(f"{name}: got {value!r}, of the wrong type")
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON fits a field's type: str, int, float, a tuple of them, or str | None."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_a(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        each = typing.get_args(hint)
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(each)
+            and all(map(_is_a, value, each))
+        )
+    if isinstance(value, bool):  # To Python, but not to us, a number.
+        return False
+    if hint is float:
+        return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, hint)
+
+
 @dataclasses.dataclass(frozen=True)
-class SceneConfig:
+class SceneConfig(Config):
     """All that the images of a data set depend on, besides how many there are.
 
     Attributes:
@@ -122,48 +169,6 @@ class SceneConfig:
         """Lowest and highest value of each extrinsic factor, in degrees."""
         ranges = (self.azimuth_range, self.elevation_range, self.light_range)
         return dict(zip(EXTRINSIC, ranges, strict=True))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        fields = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
-        """The reverse of `to_dict`; fields that are not there have their defaults.
-
-        Raises:
-            ValueError: a field is unknown or of the wrong type.
-            UsageError: a value is impossible.
-        """
-        hints = typing.get_type_hints(cls)
-        for name, value in values.items():
-            if name not in hints:
-                raise ValueError(f"{name}: no such setting; there are {', '.join(hints)}")
-            if not _is_a(value, hints[name]):
-                raise ValueError(f"{name}: got {value!r}, of the wrong type")
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON fits a field's type: str, int, float, a pair of floats, or str | None."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_a(value, option) for option in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == 2
-            and all(_is_a(v, float) for v in value)
-        )
-    if isinstance(value, bool):  # To Python, but not to us, a number.
-        return False
-    if hint is float:
-        return isinstance(value, numbers.Real) and math.isfinite(value)
-    return isinstance(value, hint)
 
 
 def random_stream(

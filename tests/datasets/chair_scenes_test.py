@@ -9,7 +9,7 @@ from dcign_tf.datasets.chair_scenes import AZIMUTHS, ELEVATIONS, ChairConfig, Ch
 from dcign_tf.errors import UsageError
 from dcign_tf.scenes import builtin_chair
 
-_CONFIG = ChairConfig(image_size=24, group_size=6, chairs=(12, 3, 5), seed=4)
+_CONFIG = ChairConfig(image_size=24, group_size=6, split=(12, 3, 5), seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,10 @@ def test_chairs_are_seen_from_above_and_turn_to_the_right():
         ("group_size", 31),
         ("seed", -1),
         ("supersample", 17),
-        ("chairs", (1, 5, 5)),
-        ("chairs", (5, 5)),
+        ("split", (1, 5, 5)),
+        ("split", (5, 0.5, 5)),
+        ("split", (5, 5)),
+        ("source", "builtin_face"),
     ],
 )
 def test_impossible_settings_name_the_flag(field, value):
@@ -127,6 +129,6 @@ def test_unknown_names_are_refused(sampler):
 
 
 def test_settings_tell_data_sets_apart(sampler):
-    assert sampler.settings["chairs"] == [12, 3, 5]
+    assert sampler.settings["split"] == [12, 3, 5]
     assert sampler.settings == ChairSampler(_CONFIG).settings
     assert sampler.settings != ChairSampler(ChairConfig(24, 6, (12, 3, 5), seed=5)).settings

@@ -285,7 +285,8 @@ def _star(plan: Plan) -> Iterator[Part]:
         out = np.array([math.cos(angle), 0, math.sin(angle)])
         turned = np.array([-out[2], 0, out[0]])
         middle = 0.55 * at_hub + 0.45 * at_end
-        path = [[0, at_hub, 0], out * 0.5 * reach + [0, middle, 0], out * reach + [0, at_end, 0]]
+        path = np.outer([0, 0.5 * reach, reach], out)
+        path[:, 1] = at_hub, middle, at_end
         sizes = np.array([1.1, 0.5 + 0.5 * chair.leg_taper, chair.leg_taper])[:, None, None]
         section = rectangle(thick, 0.8 * thick) * sizes
         yield sweep("star", chair.frame_shade, path, section, turned)
