@@ -41,43 +41,30 @@ class _RangeSerializer(flags.ArgumentSerializer):
         return ",".join(f"{v:g}" for v in value)
 
 
-class _PairsParser(flags.ArgumentParser):
-    """Parses `a=1,b=2` to a dictionary of texts."""
-
-    syntactic_help = "names and values, as in a=1,b=2"
-
-    def parse(self, argument: Any) -> dict[str, Any]:
-        if isinstance(argument, dict):
-            return argument
-        pairs = [part.partition("=") for part in argument.split(",")]
-        if not all(name.strip().isidentifier() and value.strip() for name, _, value in pairs):
-            raise ValueError(f"it takes {self.syntactic_help}")
-        return {name.strip(): value.strip() for name, _, value in pairs}
-
-    def flag_type(self) -> str:
-        return "names and values"
-
-
-class _NumbersParser(_PairsParser):
-    """Parses `a=1,b=2` to a dictionary of numbers."""
+class _NumbersParser(flags.ArgumentParser):
+    """Parses `a=1,b=0.5` to a dictionary of numbers."""
 
     syntactic_help = "names and numbers, as in a=1,b=0.5"
 
-    def parse(self, argument: Any) -> dict[str, Any]:
-        try:
-            numbers = {name: float(value) for name, value in super().parse(argument).items()}
-        except ValueError:
-            raise ValueError(f"it takes {self.syntactic_help}") from None
-        if not all(math.isfinite(value) for value in numbers.values()):
-            raise ValueError(f"it takes {self.syntactic_help}")
+    def parse(self, argument: Any) -> dict[str, float]:
+        if isinstance(argument, dict):
+            return argument
+        numbers = {}
+        for part in argument.split(","):
+            name, _, value = part.partition("=")
+            try:
+                numbers[name.strip()] = float(value)
+            except ValueError:
+                raise ValueError(f"it takes {self.syntactic_help}") from None
         return numbers
 
+    def flag_type(self) -> str:
+        return "names and numbers"
 
-class _PairsSerializer(flags.ArgumentSerializer):
+
+class _NumbersSerializer(flags.ArgumentSerializer):
     def serialize(self, value: Any) -> str:
-        return ",".join(
-            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in value.items()
-        )
+        return ",".join(f"{name}={number!r}" for name, number in value.items())
 
 
 class _ThreeParser(flags.ArgumentParser):
@@ -163,13 +150,10 @@ def define(flag_values: flags.FlagValues) -> None:
 def define_tables(flag_values: flags.FlagValues) -> None:
     """Defines the flags that say how images that there are become mini-batches; defaults are those of `Grouping`."""
     group = {"flag_values": flag_values}
-    pairs = _PairsSerializer()
-    flags.DEFINE(
-        _PairsParser(),
+    flags.DEFINE_multi_string(
         "source_option",
-        None,
-        "options of a source of images: <name>=<value>, several with commas between",
-        serializer=pairs,
+        [],
+        "an option of a source of images, <name>=<value>; give it again for more",
         **group,
     )
     flags.DEFINE_list(
@@ -184,7 +168,7 @@ def define_tables(flag_values: flags.FlagValues) -> None:
         "tolerance",
         None,
         "how far apart values of a factor may lie and still count as equal, in its unit: <factor>=<number>",
-        serializer=pairs,
+        serializer=_NumbersSerializer(),
         **group,
     )
     flags.DEFINE_string(
@@ -274,9 +258,14 @@ def maker_from_flags(flag_values: flags.FlagValues) -> "GroupMaker":
         split_by=value["split_by"],
     )
     origin = {flag: value[flag] for flag in ("source", "source_path", "source_option")}
-    return TableGroups(
-        load_table(name, value["source_path"], value["source_option"]), grouping, origin
+    table = load_table(
+        name,
+        value["source_path"],
+        value["source_option"],
+        seed=value["seed"],
+        factors=value["factors"],
     )
+    return TableGroups(table, grouping, origin)
 
 
 def flags_of(define_them: Callable[[flags.FlagValues], None]) -> list[str]:

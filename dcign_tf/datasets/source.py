@@ -469,7 +469,8 @@ def _stack(groups: Iterable[Group]) -> Group:
 
 def _as_labeled_images(group: Group, factors: Sequence[str], n: int | None) -> LabeledImages:
     """Takes groups [n, B, ...] for single images [N, ...]."""
-    images, values, coefficients = (array.reshape(-1, *array.shape[2:])[:n] for array in group)
+    count = len(group.images) * group.images.shape[1]
+    images, values, coefficients = (array.reshape(count, *array.shape[2:])[:n] for array in group)
     return LabeledImages(
         images, {name: values[:, i] for i, name in enumerate(factors[:-1])}, coefficients
     )

@@ -197,8 +197,9 @@ def pictures(result: "Evaluation") -> "list[Picture]":
             f"sweep_{factor}.png",
             f"{factor.replace('_', ' ').capitalize()}, swept",
             "Each row is one image of an identity that training never saw (in the corner its true value, if known), "
-            "what the network makes of it, and the same with one latent set to the value above and all others held. Good "
-            "is a picture that only changes in this one way, and stays the same in all else. The paper's Fig. 4 and 5a.",
+            "what the network makes of it, and the same with one latent set to the value above and all others held. "
+            "Good is a picture that changes in this way only, and stays the same in all else. The paper's Fig. 4 and "
+            "5a.",
             figures.sweep(network, factor),
         )
         for factor in network.network.columns
