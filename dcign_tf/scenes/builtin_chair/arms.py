@@ -27,48 +27,35 @@ def arms(plan: Plan) -> Iterator[Part]:
 
 
 def _straight(plan: Plan, side: int) -> Iterator[Part]:
-    """A bar from the back to a post in front."""
+    """A bar from the back to a post in front, beside the seat; of windsor chairs, on the seat."""
     chair = plan.chair
-    windsor = chair.kind == "windsor"
-    u = plan.half_back - (1 if windsor else chair.leg_thickness / 2)
-    up = min(
-        chair.arm_height + (plan.cushion * 0.5 if chair.kind != "windsor" else 0),
-        0.75 * chair.back_height,
-    )
-    if windsor and chair.back == "hoop":  # the hoop is narrower up there
+    on_seat = chair.kind == "windsor"
+    up = min(chair.arm_height + (0 if on_seat else 0.5 * plan.cushion), 0.75 * chair.back_height)
+    u = plan.half_back - (1 if on_seat else chair.leg_thickness / 2)
+    if chair.back == "hoop":  # narrower up there
         u *= (1 - (up / chair.back_height) ** chair.back_squareness) ** (1 / chair.back_squareness)
     rear = plan.back(u, up, 0)
     z = rear[2] + chair.arm_length * (chair.seat_depth / 2 - 0.5 * chair.leg_thickness - rear[2])
-    thick = 0.8 * chair.leg_thickness if chair.leg_thickness < 4 else 3.2
-    if windsor:
+    thick = min(0.8 * chair.leg_thickness, 3.2)
+    if on_seat:
+        thick *= 0.7
         foot = np.array([plan.edge(z - 6) - 3, float(plan.top(z - 6)) - 1.2, z - 6])
-        x = plan.edge(z - 6) + 1 + chair.arm_flare
+        head = np.array([plan.edge(z - 6) + 1 + chair.arm_flare, rear[1] + 0.3, z - 2])
     else:
         x = plan.edge(z) + 0.15 * thick
         foot = np.array([x, plan.bottom(x, z) - 0.2, z])
-        x += chair.arm_flare
-    head = np.array([x, rear[1] + 0.3, z if not windsor else z - 2])
-    path = fillet([rear, (0.4 * rear + 0.6 * head), head + np.array([0, 0, 3])], 12) * (side, 1, 1)
-    width = np.linspace(0.75, 1, len(path))[:, None, None]
-    section = rectangle(chair.arm_width, 2.2)
-    sections = np.broadcast_to(section, (len(path), 4, 2)).copy()
-    sections[..., 0:1] *= width
+        head = np.array([x + chair.arm_flare, rear[1] + 0.3, z])
+
+    path = fillet([rear, 0.4 * rear + 0.6 * head, head + np.array([0, 0, 3])], 12) * (side, 1, 1)
+    sections = np.repeat(rectangle(chair.arm_width, 2.2)[None], len(path), axis=0)
+    sections[..., 0] *= np.linspace(0.75, 1, len(path))[:, None]
     yield sweep("arm", chair.arm_shade, path, sections, (1, 0, 0))
     section = rectangle(thick, thick) if chair.leg_section == "square" else circle(thick / 2)
-    if windsor:
-        section = section * 0.7
     yield post("arm post", chair.arm_shade, np.array([foot, head]) * (side, 1, 1), section, [1, 1])
-    if windsor:
-        middle = foot + np.array([0, 0, 0.45 * (rear[2] - foot[2])])
-        middle[0] = plan.edge(middle[2]) - 3
-        above = head + 0.45 * (rear - head)
-        yield tube(
-            "spindle",
-            chair.back_shade,
-            np.array([middle, above]) * (side, 1, 1),
-            chair.bar_width / 6,
-            8,
-        )
+    if on_seat:
+        back = foot[2] + 0.45 * (rear[2] - foot[2])
+        ends = np.array([[plan.edge(back) - 3, foot[1], back], head + 0.45 * (rear - head)])
+        yield tube("spindle", chair.back_shade, ends * (side, 1, 1), chair.bar_width / 6, 8)
 
 
 def _under(plan: Plan, z: float, thickness: float) -> tuple[float, float, float]:
