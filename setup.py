@@ -6,6 +6,8 @@ import setuptools
 
 _COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
 
+_TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one could run its code.
+
 _DEVELOPMENT = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -16,6 +18,7 @@ _DEVELOPMENT = [
     "mypy>=2,<3",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
+    *_TABLES,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -55,12 +58,13 @@ setuptools.setup(
         "scipy>=1.11",
         "scikit-learn>=1.5",
         "numba>=0.61",
+        "h5py>=3.12",
         "pillow>=10.3",
         "matplotlib>=3.8",
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK},
+    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK, "tables": _TABLES},
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
     },

@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and reading no more than fits."""
 
 import contextlib
+import io
 import os
 import pathlib
 import tempfile
@@ -34,6 +35,17 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def read_at_most(file: IO[bytes], count: int) -> bytes:
+    """All that an open file holds, or its first `count` bytes if it holds more.
+
+    The file's own `read(count)` would make room for `count` bytes however few there are.
+    """
+    content = io.BytesIO()
+    while part := file.read(min(count - content.tell(), 1 << 20)):
+        content.write(part)
+    return content.getvalue()
 
 
 def _umask() -> int:

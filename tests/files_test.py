@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import pytest
 
@@ -78,3 +79,16 @@ def test_a_kill_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
     )
     assert done.returncode == -signal.SIGKILL
     assert target.read_bytes() == b"old"
+
+
+def test_reading_takes_no_more_room_than_there_is_to_read(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(range(200)) * 10_000)
+    tracemalloc.start()
+    with (tmp_path / "a").open("rb") as file:
+        assert files.read_at_most(file, 1 << 30) == bytes(range(200)) * 10_000
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    with (tmp_path / "a").open("rb") as file:
+        assert files.read_at_most(file, 1_500_001) == (bytes(range(200)) * 10_000)[:1_500_001]
+    with open("/dev/zero", "rb") as file:
+        assert files.read_at_most(file, 5) == bytes(5)

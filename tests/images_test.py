@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from dcign_tf import images
 from dcign_tf.errors import DcignError
+from tests import mutations
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
@@ -285,18 +286,6 @@ _SEEDS = [
 ]
 
 
-def _with_right_checksums(data: bytes) -> bytes:
-    """Mends the checksums of a PNG's chunks, so that what was changed is not just refused for them."""
-    fixed, at = data[:8], 8
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        if at + 12 + length > len(data):
-            break
-        fixed += _chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length])
-        at += 12 + length
-    return fixed + data[at:]
-
-
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_mutated_files_give_an_image_or_an_error(data: st.DataObject) -> None:
@@ -311,7 +300,7 @@ def test_mutated_files_give_an_image_or_an_error(data: st.DataObject) -> None:
             case _:
                 content[at:at] = data.draw(st.binary(max_size=8))
     if data.draw(st.booleans()) and content[:4] == b"\x89PNG":
-        content = bytearray(_with_right_checksums(bytes(content)))
+        content = bytearray(mutations.mend_png(bytes(content)))
     try:
         image = images.read_image(bytes(content), "fuzz")
     except DcignError as error:

@@ -1,9 +1,13 @@
+import pathlib
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from dcign_tf.npz import read_array
+from dcign_tf.npz import place_of, read_array, read_header, stream_rows
 
 
 @pytest.fixture
@@ -41,3 +45,58 @@ def test_arrays_that_are_as_expected_are_read(archive):
 def test_others_are_refused_before_they_take_memory(archive, name, dtype, shape, message):
     with pytest.raises(ValueError, match=message):
         read_array(archive, name, dtype, shape, 1000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    array=hnp.arrays(
+        st.sampled_from([np.dtype(name) for name in ("u1", "<f4", "?", ">i8")]),
+        hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
+    ),
+    compressed=st.booleans(),
+    rows=st.integers(1, 6),
+)
+def test_rows_are_streamed_or_found_where_they_lie(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, compressed: bool, rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("npz") / "some.npz"
+    before = np.arange(7)
+    (np.savez_compressed if compressed else np.savez)(path, before=before, wanted=array)
+    with zipfile.ZipFile(path) as archive:
+        header = read_header(archive, "wanted", np.generic, None, 10_000)
+        assert (header.shape, header.dtype) == (array.shape, array.dtype)
+        slabs = list(stream_rows(archive, header, rows))
+        assert [len(slab) for slab in slabs[:-1]] == [rows] * (len(slabs) - 1)
+        assert b"".join(slab.tobytes() for slab in slabs) == array.tobytes()
+        place = place_of(archive, header)
+    if compressed:
+        assert place is None
+    else:
+        assert path.read_bytes()[place:].startswith(array.tobytes())
+
+
+def test_places_of_damaged_members_are_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, wanted=np.arange(7))
+    with zipfile.ZipFile(path) as archive:
+        header = read_header(archive, "wanted", np.integer, (7,), 1000)
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    with (
+        zipfile.ZipFile(path) as archive,
+        pytest.raises(ValueError, match="wanted: its place in the archive is damaged"),
+    ):
+        place_of(archive, header)
+
+
+def test_other_compressions_are_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, wanted=np.arange(7))
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "b.npz", "w") as other:
+        other.writestr("wanted.npy", plain.read("wanted.npy"), zipfile.ZIP_BZIP2)
+    with (
+        zipfile.ZipFile(tmp_path / "b.npz") as archive,
+        pytest.raises(ValueError, match="wanted: compressed in a way that NumPy never does"),
+    ):
+        read_array(archive, "wanted", np.integer, (7,), 1000)

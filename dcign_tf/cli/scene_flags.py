@@ -97,15 +97,15 @@ def define(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "source",
         "builtin_face",
-        "where the images come from: rendered scenes of builtin_face, ict_facekit, morphable_model or builtin_chairs, "
-        "or the images of authors, folders, table, chairs or factor_grid",
+        "where the images come from: rendered scenes of builtin_face, ict_facekit, basel, morphable_model or "
+        "builtin_chairs, or the images of authors, folders, table, chairs or factor_grid",
         **group,
     )
     flags.DEFINE_string(
         "source_path",
         None,
-        "the source's files: for ict_facekit its folder FaceXModel or the compact .npz, for morphable_model its .npz, "
-        "for images their folder or file",
+        "the source's files: for ict_facekit its folder FaceXModel or the compact .npz, for basel its .mat or "
+        ".h5, for morphable_model its .npz, for images their folder or file",
         **group,
     )
     flags.DEFINE_integer("image_size", 150, "height and width of the images in pixels", **group)

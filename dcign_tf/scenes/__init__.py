@@ -37,6 +37,13 @@ def _ict_facekit(path: str | None) -> MorphableModel:
     return ict_facekit.load(path)
 
 
+def _basel(path: str | None) -> MorphableModel:
+    from dcign_tf.scenes import basel
+
+    assert path is not None
+    return basel.load(path)
+
+
 def _morphable_model(path: str | None) -> MorphableModel:
     assert path is not None
     return MorphableModel.load(path)
@@ -46,6 +53,11 @@ SOURCES: Mapping[str, Source] = {
     "builtin_face": Source(_builtin_face, False, "a procedural head made by this package"),
     "ict_facekit": Source(
         _ict_facekit, True, "USC-ICT's head: its folder FaceXModel, or the compact .npz"
+    ),
+    "basel": Source(
+        _basel,
+        True,
+        "the Basel Face Model: 01_MorphableModel.mat of 2009, or a .h5 of 2017 or 2019",
     ),
     "morphable_model": Source(
         _morphable_model, True, "any model that MorphableModel.save wrote (.npz)"
