@@ -13,6 +13,7 @@ PARTS = {
     "training": "dcign_tf.benchmarks.training_step",
     "memory": "dcign_tf.benchmarks.memory",
     "pipeline": "dcign_tf.benchmarks.pipeline",
+    "packing": "dcign_tf.benchmarks.packing",
     "serving": "dcign_tf.benchmarks.serving",
     "scaling": "dcign_tf.benchmarks.scaling",
 }

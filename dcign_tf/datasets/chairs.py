@@ -122,9 +122,10 @@ def load(path: str, *, crop: float = 2 / 3, seed: int = 0) -> ImageTable:
 def _names_in(root: pathlib.Path) -> Iterable[str]:
     """The image files of all chairs, within `root`."""
     for chair in pictures.folders_in(root):
-        if (chair / _RENDERS).is_dir():
-            for file in pictures.images_in(chair / _RENDERS):
-                yield f"{chair.name}/{_RENDERS}/{file.name}"
+        renders = root / chair / _RENDERS
+        if renders.is_dir():
+            for file in pictures.images_in(renders):
+                yield f"{chair}/{_RENDERS}/{file}"
 
 
 def _views(path: str, names: Iterable[str]) -> list[_View]:

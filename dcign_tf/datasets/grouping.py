@@ -302,7 +302,9 @@ class TableGroups:
             return image
         picture = Image.fromarray(np.ascontiguousarray(image))
         size = (self.image_size, self.image_size)
-        return np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box))
+        # Far larger images are first reduced by a whole number: half the time, the same to the eye.
+        resized = picture.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=2.0)
+        return np.asarray(resized)
 
     def _rng(self, split: str, factor: str, *index: int) -> np.random.Generator:
         """A random stream for a split and factor, or for one of their groups.

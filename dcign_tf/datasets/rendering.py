@@ -352,7 +352,7 @@ def _fill(
     """Makes all shards that are not there, and returns what each is."""
     shards = list(draft.shards())
     entries: dict[Shard, File] = {}
-    work = _Work(maker, draft.layout, folder)
+    work = Work(maker, draft.layout, folder)
     # Compiled here, the renderer is ready-made for all processes; and mistakes are found before they start.
     work.record(shards[0], shards[0].first)
     with _Workers(work, min(processes, len(shards))) as workers:
@@ -373,7 +373,7 @@ def _fill(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class Work:
     """What a process can do."""
 
     maker: GroupMaker
@@ -439,7 +439,7 @@ class _Workers:
     killed, they find their pipes closed and end.
     """
 
-    def __init__(self, work: _Work, count: int) -> None:
+    def __init__(self, work: Work, count: int) -> None:
         self._work = work
         self._count = count
         self._processes: list[Any] = []
@@ -521,7 +521,7 @@ class _Workers:
                 self._pipes.append(ours)
 
 
-def _serve(pipe: Any, work: _Work) -> None:
+def _serve(pipe: Any, work: Work) -> None:
     """A worker's life."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN

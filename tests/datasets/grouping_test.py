@@ -1,6 +1,6 @@
 import dataclasses
 import pickle
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ from tests.datasets import toys
 SMALL = Grouping(image_size=12, group_size=6)
 
 
-def shown(table: ImageTable, rows: Sequence[int]) -> np.ndarray:
+def shown(table: ImageTable, rows: np.ndarray) -> np.ndarray:
     """Identity, spin and scale of rows of a table; [n, 3]."""
     columns = [table.identity, table.values["spin"], table.values["scale"]]
-    return np.stack(columns, axis=1)[list(rows)]
+    return np.stack(columns, axis=1)[rows]
 
 
 def test_in_a_group_one_factor_varies() -> None:
@@ -211,7 +211,7 @@ def test_groups_that_the_data_come_in_stay() -> None:
     table = toys.table(values={"spin": unknown, "scale": unknown}, groups=groups)
     maker = TableGroups(table, Grouping(image_size=12, group_size=12))
     assert maker.ranges == {"spin": None, "scale": None}
-    given_rows = {group.factor: set() for group in groups}
+    given_rows: dict[str, set] = {group.factor: set() for group in groups}
     for group in groups:
         given_rows[group.factor].add(group.rows)
     for split in SPLITS:
@@ -311,7 +311,7 @@ def test_crops_and_sizes() -> None:
     row = 5
     whole = table.images.read(row)
 
-    def image(**changes: object) -> np.ndarray:
+    def image(**changes: Any) -> np.ndarray:
         return TableGroups(table, dataclasses.replace(SMALL, **changes))._image(row)
 
     np.testing.assert_array_equal(image(image_size=40), whole[:, 4:44])
@@ -328,12 +328,13 @@ def test_the_fingerprint_is_of_all_that_a_table_says() -> None:
     table = toys.table()
     first = fingerprint(table)
     assert fingerprint(toys.table()) == first
-    for changes in (
+    different: list[dict[str, Any]] = [
         {"units": {"spin": "degrees", "scale": "m"}},
         {"periods": {}},
         {"split": ("train",) * len(table.identity)},
         {"identity": table.identity + 1},
         {"groups": (FixedGroup(None, "spin", (0, 1)),)},
         {"values": {**table.values, "scale": table.values["scale"] * 2}},
-    ):
+    ]
+    for changes in different:
         assert fingerprint(toys.table(**changes)) != first

@@ -1,4 +1,5 @@
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,12 @@ def test_the_sheet_has_a_row_for_each_factor_in_order(monkeypatch: pytest.Monkey
     made = maker()
     texts: list[str] = []
     write = inspection._text
-    monkeypatch.setattr(inspection, "_text", lambda *args: (texts.append(args[2]), write(*args))[0])
+
+    def noted(*args: Any) -> None:
+        texts.append(args[2])
+        write(*args)
+
+    monkeypatch.setattr(inspection, "_text", noted)
     sheet = inspection.contact_sheet(rendering.plan(made, GROUPS), made.group)
     assert sheet.dtype == np.uint8 and sheet.ndim == 2
     assert [text for text in texts if text.endswith("varies")] == [

@@ -1,6 +1,7 @@
 """Tables packed into records, by the same writer as scenes."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ GROUPS = rendering.standard_groups(
 
 
 def maker(folder: pathlib.Path, **changes: object) -> TableGroups:
-    settings = {"image_size": 12, "group_size": 4, **changes}
+    settings: dict[str, Any] = {"image_size": 12, "group_size": 4, **changes}
     if not folder.exists():
         toys.write(folder)
     return TableGroups(toys.load(str(folder)), Grouping(**settings), {"source_path": str(folder)})

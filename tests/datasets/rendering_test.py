@@ -307,7 +307,7 @@ def test_a_killed_worker_is_told(home: pathlib.Path, tmp_path: pathlib.Path) -> 
     sampler = SceneSampler(big_config(home))
     draft = rendering.plan(sampler, BIG_GROUPS, 50)
     (tmp_path / "train").mkdir()
-    work = rendering._Work(sampler, draft.layout, tmp_path)
+    work = rendering.Work(sampler, draft.layout, tmp_path)
     workers = rendering._Workers(work, 2)
 
     def kill_one(images: int) -> None:
@@ -324,7 +324,7 @@ def test_a_killed_worker_is_told(home: pathlib.Path, tmp_path: pathlib.Path) -> 
 def test_a_workers_error_is_the_callers(home: pathlib.Path, tmp_path: pathlib.Path) -> None:
     sampler = SceneSampler(tiny.config(home))
     draft = rendering.plan(sampler, tiny.GROUPS, 2)
-    work = rendering._Work(sampler, draft.layout, tmp_path / "gone")
+    work = rendering.Work(sampler, draft.layout, tmp_path / "gone")
     with (
         pytest.raises(FileNotFoundError, match="gone/train"),
         rendering._Workers(work, 2) as workers,

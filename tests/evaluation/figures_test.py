@@ -54,7 +54,9 @@ def test_images_stand_above_their_reconstruction(measured):
 
 def test_rerenderings_and_inference_show_something(measured):
     assert (_pixels(figures.rerenderings(measured, pairs=2)) < 60).mean() > 0.2
-    pixels = _pixels(figures.inference(measured))
+    scattered = figures.inference(measured)
+    assert scattered is not None
+    pixels = _pixels(scattered)
     assert pixels.shape[0] == 890
     assert 0.01 < (pixels < 200).mean() < 0.5
 
