@@ -1,4 +1,4 @@
-"""Makes the README's pictures: faces straight from the renderer, and those that runs left behind.
+"""Makes the README's pictures: faces and chairs straight from the renderer, and those that runs left behind.
 
 python docs/make_pictures.py [path of ICT-FaceKit]
 """
@@ -10,7 +10,8 @@ import sys
 import numpy as np
 
 from dcign_tf import images
-from dcign_tf.scenes import load_source
+from dcign_tf.datasets.chair_scenes import AZIMUTHS, ELEVATIONS, ChairConfig, ChairSampler
+from dcign_tf.scenes import builtin_chair, load_source
 from dcign_tf.scenes.morphable import MorphableModel
 from dcign_tf.scenes.render import render
 
@@ -34,12 +35,23 @@ def eight_faces(model: MorphableModel, seed: int) -> np.ndarray:
     return np.concatenate(list(faces[..., 0]), axis=1) / np.float32(255)
 
 
+def chairs() -> np.ndarray:
+    """The first 24 chairs of the test set, each from somewhere; float32 [3 S, 8 S] in [0, 1]."""
+    sampler = ChairSampler(ChairConfig(image_size=150, supersample=3))
+    rng = np.random.default_rng(2)
+    meshes = [builtin_chair.mesh(sampler.chair("test", number)) for number in range(24)]
+    seen = sampler.render(meshes, rng.choice(AZIMUTHS, 24), rng.choice(ELEVATIONS, 24))
+    rows = [np.concatenate(list(row), axis=1) for row in seen[..., 0].reshape(3, 8, 150, 150)]
+    return np.concatenate(rows) / np.float32(255)
+
+
 def main(arguments: list[str]) -> None:
     """Writes what can be made into docs/pictures."""
     _PICTURES.mkdir(exist_ok=True)
     images.write_png(
         _PICTURES / "builtin_faces.png", eight_faces(load_source("builtin_face", None), 3)
     )
+    images.write_png(_PICTURES / "builtin_chairs.png", chairs())
     if arguments:
         faces = eight_faces(load_source("ict_facekit", arguments[0]), 3)
         images.write_png(_PICTURES / "ict_faces.png", faces)

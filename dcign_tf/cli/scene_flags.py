@@ -97,8 +97,8 @@ def define(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "source",
         "builtin_face",
-        "where the images come from: rendered scenes of builtin_face, ict_facekit, basel or morphable_model, or the "
-        "images of authors, folders, table, chairs or factor_grid",
+        "where the images come from: rendered scenes of builtin_face, ict_facekit, basel, morphable_model or "
+        "builtin_chairs, or the images of authors, folders, table, chairs or factor_grid",
         **group,
     )
     flags.DEFINE_string(
@@ -182,7 +182,7 @@ def define_tables(flag_values: flags.FlagValues) -> None:
         "split",
         None,
         "identities for training, validation and test, as fractions or numbers; default: the source's own split, or "
-        "0.8,0.1,0.1",
+        "0.8,0.1,0.1; of built-in chairs 1200,50,150",
         serializer=_RangeSerializer(),
         **group,
     )
@@ -204,29 +204,49 @@ def maker_from_flags(flag_values: flags.FlagValues) -> "GroupMaker":
     """
     import dataclasses
 
+    from dcign_tf.datasets import chair_scenes
+    from dcign_tf.datasets.chair_scenes import ChairConfig, ChairSampler
     from dcign_tf.datasets.readers import READERS, load_table
     from dcign_tf.datasets.scenes import SceneConfig, SceneSampler
     from dcign_tf.scenes import SOURCES
 
     name = flag_values["source"].value
-    of_scenes = {field.name for field in dataclasses.fields(SceneConfig)}
-    of_tables = set(flags_of(define_tables))
-    both = {"source", "source_path", "image_size", "group_size", "seed"}
-    for other in sorted(of_tables if name not in READERS else of_scenes - both):
+    of_scenes, of_chairs = (
+        {field.name for field in dataclasses.fields(config)}
+        for config in (SceneConfig, ChairConfig)
+    )
+    of_tables = {
+        *flags_of(define_tables),
+        "source",
+        "source_path",
+        "image_size",
+        "group_size",
+        "seed",
+    }
+    # Which flags make sense for which sources.
+    kinds = ((SOURCES, of_scenes), ((chair_scenes.SOURCE,), of_chairs), (READERS, of_tables))
+    own = next((there for sources, there in kinds if name in sources), None)
+    if own is None:
+        known = ", ".join(source for sources, _ in kinds for source in sources)
+        raise UsageError(f"--source: got {name!r}, must be one of {known}")
+    for other in sorted((of_scenes | of_tables) - own):
         if flag_values[other].present:
-            right = SOURCES if name in READERS else READERS
+            right = [source for sources, there in kinds if other in there for source in sources]
             raise UsageError(
                 f"--{other}: makes no sense with --source={name}; it is for {', '.join(right)}"
             )
-    if name not in READERS:
-        if name not in SOURCES:
-            known = ", ".join((*SOURCES, *READERS))
-            raise UsageError(f"--source: got {name!r}, must be one of {known}")
+    if own is of_scenes:
         return SceneSampler(scene_config_from_flags(flag_values))
+    value = {flag: flag_values[flag].value for flag in own}
+    if own is of_chairs:
+        if value["split"] is None:
+            del value["split"]
+        else:  # as whole numbers, where they are
+            value["split"] = tuple(int(n) if n == int(n) else n for n in value["split"])
+        return ChairSampler(ChairConfig(**value))
 
     from dcign_tf.datasets.grouping import Grouping, TableGroups
 
-    value = {flag: flag_values[flag].value for flag in of_tables | both}
     grouping = Grouping(
         image_size=value["image_size"],
         group_size=value["group_size"],
@@ -304,7 +324,7 @@ def source_from_flags(
             count: it may mean the training's alone.
         DcignError: see `make_dataset` and `RecordSource`.
     """
-    from dcign_tf.datasets.scenes import SceneSampler
+    from dcign_tf.datasets.samplers import Sampler
     from dcign_tf.datasets.source import RecordSource, RenderedSource
 
     folder = pathlib.Path(directory)
@@ -312,7 +332,7 @@ def source_from_flags(
         maker = maker_from_flags(flag_values)
         check(maker.factors, maker.image_size)
         if on_the_fly:
-            if not isinstance(maker, SceneSampler):
+            if not isinstance(maker, Sampler):
                 raise UsageError(
                     f"--render_on_the_fly: --source={flag_values['source'].value} has images, and renders none"
                 )

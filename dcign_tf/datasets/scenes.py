@@ -11,7 +11,7 @@ import numbers
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -31,12 +31,62 @@ SPLITS = ("train", "validation", "test")
 # The keys of the random streams. Numbers of their own, so that a new name never changes what an old one draws.
 _SPLIT_STREAMS = {"train": 0, "validation": 1, "test": 2}
 _FACTOR_STREAMS = {"azimuth": 0, "elevation": 1, "light_azimuth": 2, "intrinsic": 3, MIXED: 4}
+# Not of groups, but of single identities, where there is a fixed number of them.
+IDENTITY = "identity"
+_STREAMS = {**_FACTOR_STREAMS, IDENTITY: 5}
 
 _LIMITS = {"azimuth_range": 180.0, "elevation_range": 90.0, "light_range": 180.0}
 
 
+class Config:
+    """What makes a frozen dataclass of settings JSON, and JSON such a dataclass."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        fields = {name: getattr(self, name) for name in typing.get_type_hints(type(self))}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reverse of `to_dict`; fields that are not there have their defaults.
+
+        Raises:
+            ValueError: a field is unknown or of the wrong type.
+            UsageError: a value is impossible.
+        """
+        hints = typing.get_type_hints(cls)
+        for name, value in values.items():
+            if name not in hints:
+                raise ValueError(f"{name}: no such setting; there are {', '.join(hints)}")
+            if not _is_a(value, hints[name]):
+                raise ValueError(f"{name}: got {value!r}, of the wrong type")
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON fits a field's type: str, int, float, a tuple of them, or str | None."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_a(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        each = typing.get_args(hint)
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(each)
+            and all(map(_is_a, value, each))
+        )
+    if isinstance(value, bool):  # To Python, but not to us, a number.
+        return False
+    if hint is float:
+        return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, hint)
+
+
 @dataclasses.dataclass(frozen=True)
-class SceneConfig:
+class SceneConfig(Config):
     """All that the images of a data set depend on, besides how many there are.
 
     Attributes:
@@ -120,47 +170,26 @@ class SceneConfig:
         ranges = (self.azimuth_range, self.elevation_range, self.light_range)
         return dict(zip(EXTRINSIC, ranges, strict=True))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        fields = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
-        """The reverse of `to_dict`; fields that are not there have their defaults.
+def random_stream(
+    seed: int, split: str, factor: str, index: int, variant: int = 0
+) -> np.random.Generator:
+    """The random numbers of one group; see `SceneSampler.draw` for the arguments.
 
-        Raises:
-            ValueError: a field is unknown or of the wrong type.
-            UsageError: a value is impossible.
-        """
-        hints = typing.get_type_hints(cls)
-        for name, value in values.items():
-            if name not in hints:
-                raise ValueError(f"{name}: no such setting; there are {', '.join(hints)}")
-            if not _is_a(value, hints[name]):
-                raise ValueError(f"{name}: got {value!r}, of the wrong type")
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON fits a field's type: str, int, float, a pair of floats, or str | None."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_a(value, option) for option in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == 2
-            and all(_is_a(v, float) for v in value)
-        )
-    if isinstance(value, bool):  # To Python, but not to us, a number.
-        return False
-    if hint is float:
-        return isinstance(value, numbers.Real) and math.isfinite(value)
-    return isinstance(value, hint)
+    Raises:
+        ValueError: there is no such split or factor, or a number is out of range.
+    """
+    if split not in _SPLIT_STREAMS:
+        raise ValueError(f"split: got {split!r}, must be one of {', '.join(SPLITS)}")
+    if factor not in _STREAMS:
+        raise ValueError(f"factor: got {factor!r}, must be one of {', '.join(_FACTOR_STREAMS)}")
+    if not 0 <= index < 2**62 or not 0 <= variant < 2**63:
+        raise ValueError(f"index, variant: got {index}, {variant}; must be 0 or more, below 2**62")
+    # Every part has a fixed number of 32-bit words, or two groups could have one key.
+    parts = (variant >> 32, variant & 0xFFFFFFFF, index >> 32, index & 0xFFFFFFFF)
+    key = (_SPLIT_STREAMS[split], _STREAMS[factor], *parts)
+    sequence = np.random.SeedSequence(seed, spawn_key=key)
+    return np.random.Generator(np.random.Philox(sequence))
 
 
 class Group(NamedTuple):
@@ -235,20 +264,7 @@ class SceneSampler:
             degrees: float32 [B, 3], azimuth, elevation and light azimuth.
             coefficients: float32 [B, K].
         """
-        if split not in _SPLIT_STREAMS:
-            raise ValueError(f"split: got {split!r}, must be one of {', '.join(SPLITS)}")
-        if factor not in _FACTOR_STREAMS:
-            raise ValueError(f"factor: got {factor!r}, must be one of {', '.join(_FACTOR_STREAMS)}")
-        if not 0 <= index < 2**62 or not 0 <= variant < 2**63:
-            raise ValueError(
-                f"index, variant: got {index}, {variant}; must be 0 or more, below 2**62"
-            )
-        # Every part has a fixed number of 32-bit words, or two groups could have one key.
-        parts = (variant >> 32, variant & 0xFFFFFFFF, index >> 32, index & 0xFFFFFFFF)
-        key = (_SPLIT_STREAMS[split], _FACTOR_STREAMS[factor], *parts)
-        sequence = np.random.SeedSequence(self.config.seed, spawn_key=key)
-        rng = np.random.Generator(np.random.Philox(sequence))
-
+        rng = random_stream(self.config.seed, split, factor, index, variant)
         size = self.config.group_size
         low, high = np.array(list(self.config.ranges.values())).T
         shared = rng.uniform(low, high)

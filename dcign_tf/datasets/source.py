@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from dcign_tf.datasets import rendering
 from dcign_tf.datasets.manifest import MIXED, SPLITS, Manifest, sha256_of, wrong_size
-from dcign_tf.datasets.scenes import FACTORS, Group, SceneConfig, SceneSampler, fingerprint
+from dcign_tf.datasets.samplers import AnyConfig, make_sampler
+from dcign_tf.datasets.scenes import Group
 from dcign_tf.errors import DcignError, UsageError
 
 
@@ -122,9 +123,9 @@ class GroupSource(Protocol):
         ...
 
 
-def open_source(what: str | os.PathLike[str] | SceneConfig) -> GroupSource:
+def open_source(what: str | os.PathLike[str] | AnyConfig) -> GroupSource:
     """Opens a data set's folder, or, for a configuration of scenes, a source that renders on the fly."""
-    return RenderedSource(what) if isinstance(what, SceneConfig) else RecordSource(what)
+    return RenderedSource(what) if isinstance(what, AnyConfig) else RecordSource(what)
 
 
 def explain_data_error(source: GroupSource, error: Exception) -> DcignError | None:
@@ -328,14 +329,14 @@ class RenderedSource:
     """
 
     def __init__(
-        self, config: SceneConfig, mixed_images: int = 1000, groups_per_factor: int = 100
+        self, config: AnyConfig, mixed_images: int = 1000, groups_per_factor: int = 100
     ) -> None:
         self.config = config
-        self.factors = FACTORS
-        self.image_size = config.image_size
-        self.group_size = config.group_size
-        self.ranges = config.ranges
-        self._sampler = SceneSampler(config)
+        self._sampler = make_sampler(config)
+        self.factors = self._sampler.factors
+        self.image_size = self._sampler.image_size
+        self.group_size = self._sampler.group_size
+        self.ranges = self._sampler.ranges
         self.units = self._sampler.units
         self.periods = self._sampler.periods
         self._mixed_images = mixed_images
@@ -344,12 +345,11 @@ class RenderedSource:
     @property
     def description(self) -> str:
         """What the images are."""
-        settings = self.config.to_dict()
-        settings.pop("source_path")
-        model = fingerprint(self._sampler.model)
-        digest = hashlib.sha256(f"{json.dumps(settings)} {model}".encode()).hexdigest()
+        settings = self._sampler.settings
+        settings.pop("source_path", None)  # Files move.
+        digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         return (
-            f"{self._sampler.model.source}; {self.image_size} x {self.image_size} pixels, groups of "
+            f"{self._sampler.source}; {self.image_size} x {self.image_size} pixels, groups of "
             f"{self.group_size}, rendered on the fly; settings {digest[:16]}"
         )
 

@@ -11,7 +11,7 @@ from dcign_tf import files
 from dcign_tf.errors import DcignError, UsageError
 
 if TYPE_CHECKING:
-    from dcign_tf.datasets.scenes import SceneConfig
+    from dcign_tf.datasets.samplers import AnyConfig
     from dcign_tf.datasets.source import GroupSource
     from dcign_tf.evaluation.evaluate import Evaluation, Settings
     from dcign_tf.evaluation.report import Picture
@@ -98,7 +98,13 @@ def open_data(
         return RecordSource(data)
     where = run.config.get("data_path")
     if scene or not where:
-        changed = dataclasses.replace(_scene(run, scene or {}), **dict(scene or {}))
+        before = _scene(run, scene or {})
+        for name in scene or {}:
+            if not hasattr(before, name):
+                raise UsageError(
+                    f"--{name}: makes no sense with {before.source}, which {run.folder} was trained on"
+                )
+        changed = dataclasses.replace(before, **dict(scene or {}))
         return RenderedSource(changed, mixed_images=images, groups_per_factor=groups)
     if not pathlib.Path(where).is_dir():
         raise DcignError(
@@ -107,22 +113,22 @@ def open_data(
     return RecordSource(where)
 
 
-def _scene(run: Run, changes: Mapping[str, Any]) -> "SceneConfig":
+def _scene(run: Run, changes: Mapping[str, Any]) -> "AnyConfig":
     """The scenes a run was trained on, some of which are to be changed."""
-    from dcign_tf.datasets.scenes import SceneConfig
+    from dcign_tf.datasets.samplers import config_from_dict
     from dcign_tf.datasets.source import RecordSource
 
     path = run.folder / "config.json"
     try:
         if "scene" in run.config:
-            return SceneConfig.from_dict(run.config["scene"])
+            return config_from_dict(run.config["scene"])
         settings = dict(RecordSource(run.config["data_path"]).manifest.settings)
         if settings.pop("model_sha256", None) is None:
             raise UsageError(
                 f"--{next(iter(changes), 'workdir')}: the images that {run.folder} was trained on were not rendered "
                 "by this package, so it can make no others; leave the flag out"
             )
-        return SceneConfig.from_dict(settings)
+        return config_from_dict(settings)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DcignError(
             f"{path}: does not say which scenes the run was trained on ({error!r}); name a data set with --data"

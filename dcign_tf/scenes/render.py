@@ -19,11 +19,14 @@ Front faces are drawn first; most back faces then lie behind whole squares of th
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from dcign_tf.scenes.morphable import MorphableModel
 
@@ -94,6 +97,96 @@ def light_direction(light_azimuth: float, light_elevation: float) -> np.ndarray:
     return np.array([math.sin(a) * math.cos(b), math.sin(b), math.cos(a) * math.cos(b)])
 
 
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Triangles, seen from either side, with a grey reflectance at each vertex.
+
+    Where a surface has a hard edge, let each of its sides have vertices of its own.
+
+    Attributes:
+        vertices: float32 [V, 3], places in the axes above, in any unit.
+        albedo: float32 [V], grey reflectance in [0, 1].
+        triangles: int32 [T, 3], indices of vertices, counter-clockwise seen from outside.
+        normals: float32 [V, 3], unit vectors out of the surface; by default `smooth_normals`.
+    """
+
+    vertices: np.ndarray
+    albedo: np.ndarray
+    triangles: np.ndarray
+    normals: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        indices = np.asarray(self.triangles)  # Looked at before they are cut to 32 bits.
+        count = len(self.vertices)
+        if indices.size and indices.dtype.kind not in "iu":
+            raise ValueError(f"triangles: got dtype {indices.dtype}, must be integers")
+        if indices.size and not 0 <= indices.min() <= indices.max() < count:
+            raise ValueError(
+                f"triangles: got indices {indices.min()} to {indices.max()}, "
+                f"must be 0 to {count - 1}"
+            )
+        arrays: list[tuple[str, type[np.generic], tuple[int, ...]]] = [
+            ("vertices", np.float32, (count, 3)),
+            ("albedo", np.float32, (count,)),
+            ("triangles", np.int32, (len(indices), 3)),
+        ]
+        if self.normals is not None:
+            arrays.append(("normals", np.float32, (count, 3)))
+        for name, dtype, shape in arrays:
+            values = np.ascontiguousarray(getattr(self, name), dtype)
+            if values.shape != shape:
+                raise ValueError(f"{name}: got shape {values.shape}, must be {shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name}: holds values that are not finite")
+            object.__setattr__(self, name, values)
+        if self.normals is None:
+            normals = smooth_normals(self.vertices, self.triangles)
+            object.__setattr__(self, "normals", normals)
+
+
+def render_meshes(
+    meshes: Iterable[Mesh],
+    azimuth: np.ndarray,
+    elevation: np.ndarray,
+    light_azimuth: np.ndarray,
+    image_size: int,
+    camera: Camera = Camera(),
+    shading: Shading = Shading(),
+    supersample: int = 2,
+    center: npt.ArrayLike = (0.0, 0.0, 0.0),
+    radius: float = 1.0,
+) -> np.ndarray:
+    """Renders one image of each mesh; meshes may differ in all they have.
+
+    Args:
+        meshes: N meshes, asked for one after the other, so that a generator need not hold all of them at once;
+            `itertools.repeat` shows one mesh N times.
+        azimuth: [N], degrees.
+        elevation: [N], degrees.
+        light_azimuth: [N], degrees.
+        image_size: height and width of the images in pixels.
+        camera: position and lens.
+        shading: the light's and the surface's constants.
+        supersample: samples per pixel along each axis, averaged (anti-aliasing).
+        center: [3], the point that meshes turn about and the camera looks at.
+        radius: half the height of what the camera sees at `center`.
+
+    Returns:
+        uint8 [N, image_size, image_size, 1].
+
+    Raises:
+        ValueError: an argument has the wrong shape, is out of range or not finite, or there are less than N meshes.
+    """
+    angles = _angles(len(np.atleast_1d(azimuth)), azimuth, elevation, light_azimuth)
+    middle = np.asarray(center, np.float32)
+    if middle.shape != (3,) or not np.isfinite(middle).all():
+        raise ValueError(f"center: got {middle.tolist()}, must be 3 finite numbers")
+    if not (np.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius: got {radius}, must be positive")
+    frame = _Frame(camera, middle, radius, image_size, supersample)
+    return _render((_Surfaces.of(mesh) for mesh in meshes), angles, frame, shading)
+
+
 def render(
     model: MorphableModel,
     coefficients: np.ndarray,
@@ -105,20 +198,20 @@ def render(
     shading: Shading = Shading(),
     supersample: int = 2,
 ) -> np.ndarray:
-    """Renders one image for each row of `coefficients`.
+    """Renders one image of a morphable model for each row of `coefficients`.
 
     Consecutive rows with the same coefficients share the work of building their mesh.
 
     Args:
-        model: the shapes and reflectances to draw from.
+        model: the shapes and reflectances to draw from, and what the camera looks at.
         coefficients: float32 [N, K + M], in standard deviations of the model's modes.
-        azimuth: [N], degrees.
+        azimuth: see `render_meshes`, as are all that follow.
         elevation: [N], degrees.
         light_azimuth: [N], degrees.
         image_size: height and width of the images in pixels.
         camera: position and lens.
         shading: the light's and the surface's constants.
-        supersample: samples per pixel along each axis, averaged (anti-aliasing).
+        supersample: samples per pixel along each axis.
 
     Returns:
         uint8 [N, image_size, image_size, 1].
@@ -131,52 +224,89 @@ def render(
         raise ValueError(
             f"coefficients: got shape {identities.shape}, must be [N, {model.coefficients}]"
         )
-    count = len(identities)
+    if not np.isfinite(identities).all():
+        raise ValueError("coefficients must be finite")
+    angles = _angles(len(identities), azimuth, elevation, light_azimuth)
+    frame = _Frame(camera, model.center, model.radius, image_size, supersample)
+    return _render(_build(model, identities), angles, frame, shading)
+
+
+def _angles(count: int, *columns: npt.ArrayLike) -> np.ndarray:
+    """Azimuth, elevation and light azimuth as float64 [count, 3], checked."""
     angles = np.empty((count, 3))
-    for column, (name, values) in enumerate(
-        (("azimuth", azimuth), ("elevation", elevation), ("light_azimuth", light_azimuth))
-    ):
-        values = np.asarray(values, np.float64)
+    names = ("azimuth", "elevation", "light_azimuth")
+    for column, (name, given) in enumerate(zip(names, columns, strict=True)):
+        values = np.asarray(given, np.float64)
         if values.shape != (count,):
             raise ValueError(f"{name}: got shape {values.shape}, must be ({count},)")
         angles[:, column] = values
-    if not np.isfinite(angles).all() or not np.isfinite(identities).all():
-        raise ValueError("angles and coefficients must be finite")
-    if not 1 <= image_size <= 4096:
-        raise ValueError(f"image_size: got {image_size}, must be 1 to 4096")
+    if not np.isfinite(angles).all():
+        raise ValueError("angles must be finite")
+    return angles
+
+
+class _Surfaces(NamedTuple):
+    """A mesh, as the compiled code wants it."""
+
+    vertices: np.ndarray  # float32 [V, 3]
+    normals: np.ndarray  # float32 [V, 3]
+    albedo: np.ndarray  # float32 [V]
+    triangles: np.ndarray  # int32 [T, 3]
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> "_Surfaces":
+        assert mesh.normals is not None
+        return cls(mesh.vertices, mesh.normals, mesh.albedo, mesh.triangles)
+
+
+class _Frame(NamedTuple):
+    """What all images of a call share."""
+
+    camera: Camera
+    center: np.ndarray  # float32 [3]
+    radius: float
+    image_size: int
+    supersample: int
+
+
+def _build(model: MorphableModel, identities: np.ndarray) -> Iterator[_Surfaces]:
+    """Yields the mesh of each row, that of the row before where that has the same identity."""
+    is_new = np.ones(len(identities), bool)
+    is_new[1:] = (identities[1:] != identities[:-1]).any(axis=1)
+    starts = np.flatnonzero(is_new)
+    repeats = np.diff(np.append(starts, len(identities)))
+    for first in range(0, len(starts), _MESHES):
+        some = slice(first, first + _MESHES)
+        unique = identities[starts[some]]
+        for vertices, albedo, times in zip(
+            model.vertices(unique), model.albedo(unique), repeats[some], strict=True
+        ):
+            normals = smooth_normals(vertices, model.triangles)
+            yield from itertools.repeat(
+                _Surfaces(vertices, normals, albedo, model.triangles), times
+            )
+
+
+def _render(
+    meshes: Iterable[_Surfaces], angles: np.ndarray, frame: _Frame, shading: Shading
+) -> np.ndarray:
+    """Draws one mesh for each row of `angles`."""
+    size, supersample = frame.image_size, frame.supersample
+    if not 1 <= size <= 4096:
+        raise ValueError(f"image_size: got {size}, must be 1 to 4096")
     if not 1 <= supersample <= 16:
         raise ValueError(f"supersample: got {supersample}, must be 1 to 16")
-
-    images = np.empty((count, image_size, image_size, 1), np.uint8)
-    if count == 0:
-        return images
-    is_new = np.ones(count, bool)
-    is_new[1:] = (identities[1:] != identities[:-1]).any(axis=1)
-    which = np.cumsum(is_new) - 1
-    unique = identities[is_new]
-    canvas = _Canvas.allocate(model, image_size * supersample)
+    images = np.empty((len(angles), size, size, 1), np.uint8)
     surface = _surface(shading)
-    for first in range(0, len(unique), _MESHES):
-        vertices = model.vertices(unique[first : first + _MESHES])
-        albedo = model.albedo(unique[first : first + _MESHES])
-        previous, normals = -1, np.empty((0, 3), np.float32)
-        for row in np.flatnonzero((which >= first) & (which < first + _MESHES)):
-            mesh = which[row] - first
-            if mesh != previous:
-                normals = smooth_normals(vertices[mesh], model.triangles)
-                previous = mesh
-            view = _view(model, camera, angles[row], shading.light_elevation, canvas)
-            _draw(
-                vertices[mesh],
-                normals,
-                albedo[mesh],
-                model.triangles,
-                view,
-                surface,
-                canvas,
-                supersample,
-                images[row, :, :, 0],
-            )
+    canvas = _Canvas.allocate(0, 0, size * supersample)
+    drawn = 0
+    for image, row, mesh in zip(images, angles, meshes, strict=False):
+        canvas = canvas.fit(len(mesh.vertices), len(mesh.triangles))
+        view = _view(frame, row, shading.light_elevation)
+        _draw(mesh, view, surface, canvas, supersample, image[:, :, 0])
+        drawn += 1
+    if drawn < len(images):
+        raise ValueError(f"meshes: got {drawn}, must be {len(images)}, one for each azimuth")
     return images
 
 
@@ -267,9 +397,14 @@ class _Canvas(NamedTuple):
     )  # int32 [fine + _BLOCK, fine + _BLOCK]; blocks may stick out at the right and below
     tiles: np.ndarray  # int32, the farthest depth in each square of samples
 
+    def fit(self, vertices: int, triangles: int) -> "_Canvas":
+        """This one, or another where a mesh needs lists of other lengths."""
+        if (vertices, triangles) == (len(self.x), len(self.fronts)):
+            return self
+        return _Canvas.allocate(vertices, triangles, len(self.samples) - _BLOCK)
+
     @classmethod
-    def allocate(cls, model: MorphableModel, fine: int) -> "_Canvas":
-        vertices, triangles = len(model.mean_shape), len(model.triangles)
+    def allocate(cls, vertices: int, triangles: int, fine: int) -> "_Canvas":
         tiles = (fine >> _TILE_BITS) + 1
         return cls(
             x=np.empty(vertices, np.int32),
@@ -284,13 +419,7 @@ class _Canvas(NamedTuple):
         )
 
 
-def _view(
-    model: MorphableModel,
-    camera: Camera,
-    angles: np.ndarray,
-    light_elevation: float,
-    canvas: _Canvas,
-) -> _View:
+def _view(frame: _Frame, angles: np.ndarray, light_elevation: float) -> _View:
     azimuth, elevation, light_azimuth = angles
     turn = rotation(azimuth, elevation)
     light = light_direction(light_azimuth, light_elevation)
@@ -298,13 +427,13 @@ def _view(
     length = np.linalg.norm(half)
     if length > 1e-6:
         half /= length
-    half_view = math.tan(math.radians(camera.field_of_view) / 2)
-    fine = len(canvas.samples) - _BLOCK
+    half_view = math.tan(math.radians(frame.camera.field_of_view) / 2)
+    fine = frame.image_size * frame.supersample
     return _View(
         turn.astype(np.float32),
-        model.center,
-        np.float32(model.radius / half_view),
-        np.float32(_STEPS * camera.zoom * 0.5 * fine / half_view),
+        frame.center,
+        np.float32(frame.radius / half_view),
+        np.float32(_STEPS * frame.camera.zoom * 0.5 * fine / half_view),
         (light @ turn).astype(np.float32),
         (half @ turn).astype(np.float32),
     )
@@ -325,10 +454,7 @@ def _surface(shading: Shading) -> _Surface:
 
 @numba.njit(cache=True, nogil=True)
 def _draw(
-    vertices: np.ndarray,
-    normals: np.ndarray,
-    albedo: np.ndarray,
-    triangles: np.ndarray,
+    mesh: _Surfaces,
     view: _View,
     surface: _Surface,
     canvas: _Canvas,
@@ -336,8 +462,9 @@ def _draw(
     image: np.ndarray,
 ) -> None:
     """Draws one mesh into `image`, uint8 [S, S]."""
-    _place(vertices, view, canvas)
-    _shade(normals, albedo, view, surface, canvas)
+    triangles = mesh.triangles
+    _place(mesh.vertices, view, canvas)
+    _shade(mesh.normals, mesh.albedo, view, surface, canvas)
     fronts, backs = _choose(triangles, canvas)
     canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
     _fill(triangles, canvas.fronts[:fronts], canvas.outside, False, canvas)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcign_tf.datasets.scenes import SceneConfig
+from dcign_tf.datasets.samplers import config_from_dict
 from dcign_tf.datasets.source import open_source
 from dcign_tf.errors import DcignError, UsageError
 
@@ -33,7 +33,7 @@ def held_out(
     try:
         config = json.loads(path.read_text("utf-8"))
         # A run that rendered on the fly has no data set, but notes how to draw the same scenes again.
-        data = config["data_path"] or SceneConfig.from_dict(config["scene"])
+        data = config["data_path"] or config_from_dict(config["scene"])
     except OSError as error:
         raise UsageError(
             f"--sample: needs a workdir of dcign-train as --model, got {workdir} "

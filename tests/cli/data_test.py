@@ -1,12 +1,15 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 from absl import flags
 
 from dcign_tf.cli import common, data, scene_flags
+from dcign_tf.datasets.chair_scenes import ChairConfig, ChairSampler
 from dcign_tf.datasets.manifest import Manifest
 from dcign_tf.datasets.rendering import standard_groups
+from dcign_tf.datasets.samplers import config_from_dict
 from dcign_tf.datasets.scenes import FACTORS, SceneConfig
 from dcign_tf.datasets.source import RecordSource, RenderedSource
 from dcign_tf.errors import UsageError
@@ -112,13 +115,65 @@ def test_a_missing_model_is_named(
     assert capsys.readouterr().err.startswith(f"dcign-data: error: {path}: no such file")
 
 
+def test_built_in_chairs_become_a_data_set(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "chairs"
+    arguments = [*SMALL, "--source=builtin_chairs", "--split=9,2,3", "--seed=2"]
+    assert run(*arguments, f"--output={output}") == 0
+    assert capsys.readouterr().out.startswith(f"{output}: 13 mini-batches of 4 images")
+    manifest = Manifest.load(output)
+    assert manifest.factors == ("azimuth", "intrinsic")
+    assert manifest.ranges == {"azimuth": (0.0, 348.0)}
+    assert manifest.units == {"azimuth": "degrees"} and manifest.periods == {"azimuth": 360.0}
+
+    config = ChairConfig(image_size=12, group_size=4, split=(9, 2, 3), seed=2)
+    expected = ChairSampler(config).group("train", "azimuth", 2)
+    groups = RecordSource(output).groups("train", "azimuth")
+    np.testing.assert_array_equal(groups.images[2], expected.images)
+    np.testing.assert_array_equal(groups.values["azimuth"][2], expected.values[:, 0])
+
+    # On the fly, the same chairs; as are found again by a run that notes the configuration.
+    values = parsed(arguments)
+    rendered = scene_flags.source_from_flags(values, tmp_path / "none", on_the_fly=True)
+    assert isinstance(rendered, RenderedSource) and rendered.config == config
+    assert config_from_dict(rendered.config.to_dict()) == config
+    mixed, held = rendered.mixed("test", 4), RecordSource(output).mixed("test", 4)
+    np.testing.assert_array_equal(mixed.images, held.images)
+    dataset = rendered.training({"azimuth": 1, "intrinsic": 1}, seed=3, groups_per_step=2)
+    images, active = next(dataset.as_numpy_iterator())
+    assert images.shape == (2, 4, 12, 12, 1) and set(active.tolist()) <= {0, 1}
+    again = scene_flags.source_from_flags(values, output)
+    assert again.description == RecordSource(output).description
+    with pytest.raises(UsageError, match="--split: got"):
+        scene_flags.source_from_flags(parsed(["--split=8,2,3"]), output)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--split=9,2.5,3", "--split: got 9,2.5,3; must be three whole numbers"),
+        ("--split=9,1,3", "--split: got 9,1,3; must be three whole numbers"),
+        ("--group_size=31", "--group_size: got 31, must be 2 to 30"),
+        ("--zoom=2", "--zoom: makes no sense with --source=builtin_chairs; it is for builtin_face"),
+        ("--crop=center", "--crop: makes no sense with --source=builtin_chairs; it is for authors"),
+    ],
+)
+def test_flags_that_built_in_chairs_cannot_have(flag: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        scene_flags.maker_from_flags(parsed(["--source=builtin_chairs", flag]))
+    assert str(error.value).startswith(message)
+
+
 def test_the_flags_defaults_are_the_librarys() -> None:
+    chairs = scene_flags.maker_from_flags(parsed(["--source=builtin_chairs"]))
+    assert isinstance(chairs, ChairSampler) and chairs.config == ChairConfig()
     values = parsed([])
     assert scene_flags.scene_config_from_flags(values) == SceneConfig()
     assert scene_flags.groups_from_flags(values, FACTORS) == standard_groups()
     # Each setting has its flag, and each source its mention.
     assert {field.name for field in dataclasses.fields(SceneConfig)} < set(values)
-    assert all(name in values["source"].help for name in SOURCES)
+    assert all(name in str(values["source"].help) for name in (*SOURCES, "builtin_chairs"))
 
 
 def test_flags_survive_a_flag_file(tmp_path: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import itertools
 import multiprocessing
 import pathlib
 
@@ -15,9 +16,11 @@ from dcign_tf import scenes
 from dcign_tf.scenes.morphable import MorphableModel
 from dcign_tf.scenes.render import (
     Camera,
+    Mesh,
     Shading,
     light_direction,
     render,
+    render_meshes,
     rotation,
     smooth_normals,
 )
@@ -411,6 +414,94 @@ def test_supersampling_is_the_mean_of_a_finer_picture(supersample):
     mean = fine.reshape(size, supersample, size, supersample).mean(axis=(1, 3))
     coarse = picture(model, 30, 10, 20, size, supersample=supersample)
     np.testing.assert_allclose(coarse, mean, atol=1.01 / 255)
+
+
+# --- Meshes that differ --------------------------------------------------------------------------
+
+
+def test_meshes_of_any_size_are_drawn_like_models():
+    shapes = [square(), ball(), ball(9, 13, bumps=0.3), square(0.3), together(square(), ball())]
+    shapes += [(np.zeros((0, 3)), np.zeros((0, 3), int))]
+    meshes = [Mesh(v, np.full(len(v), 0.7), t) for v, t in shapes]
+    angles = np.linspace(-180, 180, 3 * len(shapes)).reshape(3, -1)
+    shading = Shading(background=1.0)
+    images = render_meshes(iter(meshes), angles[0], angles[1], angles[2], 40, shading=shading)
+    assert images.shape == (len(shapes), 40, 40, 1)
+    for row, (vertices, triangles) in enumerate(shapes[:-1]):
+        azimuth, elevation, light = angles[:, row]
+        model = mesh_model(vertices, triangles, albedo=0.7)
+        expected = picture(model, azimuth, elevation, light, 40, shading=shading)
+        np.testing.assert_array_equal(images[row, :, :, 0] / 255.0, expected)
+    assert (images[-1] == 255).all()
+
+
+def test_one_mesh_may_be_shown_from_all_sides():
+    vertices, triangles = ball(48, 64)
+    mesh = Mesh(vertices, np.full(len(vertices), 0.5), triangles)
+    azimuth = np.arange(-180, 181, 45)
+    none = np.zeros(len(azimuth))
+    images = render_meshes(itertools.repeat(mesh), azimuth, none, none, 50)
+    np.testing.assert_array_equal(images[0], images[-1])
+    assert np.abs(images - images[:1].astype(float)).mean() < 1
+
+
+def test_center_and_radius_frame_a_mesh():
+    vertices, triangles = square()
+    mesh = Mesh(3 * vertices + [1, 2, 3], np.ones(4), triangles)
+    zero = np.zeros(1)
+    moved = render_meshes([mesh], zero, zero, zero, 64, shading=PLAIN, center=(1, 2, 3), radius=3.0)
+    expected = picture(mesh_model(vertices, triangles), shading=PLAIN)
+    np.testing.assert_array_equal(moved[0, :, :, 0] / 255.0, expected)
+
+
+def test_given_normals_decide_the_shade():
+    vertices, triangles = square(half=2.0)
+    tilted = np.tile([0.6, 0, 0.8], (4, 1))
+    mesh = Mesh(vertices, np.ones(4), triangles, tilted)
+    zero = np.zeros(1)
+    image = render_meshes([mesh], zero, zero, zero, 8, shading=Shading(specular=0.0))
+    lit = 0.8 * np.cos(np.radians(15))
+    np.testing.assert_allclose(image / 255.0, 0.2 + 0.8 * lit, atol=0.51 / 255)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vertices": np.zeros((4, 2))}, r"vertices: got shape \(4, 2\), must be \(4, 3\)"),
+        ({"vertices": np.full((4, 3), np.inf)}, "vertices: holds values that are not finite"),
+        ({"albedo": np.zeros(3)}, r"albedo: got shape \(3,\), must be \(4,\)"),
+        ({"triangles": np.zeros((1, 4), int)}, r"triangles: got shape \(1, 4\), must be \(1, 3\)"),
+        ({"triangles": np.array([(0, 1, 4)])}, "triangles: got indices 0 to 4, must be 0 to 3"),
+        ({"triangles": np.zeros((1, 3))}, "triangles: got dtype float64, must be integers"),
+        ({"normals": np.zeros((1, 3))}, r"normals: got shape \(1, 3\), must be \(4, 3\)"),
+        ({"normals": np.full((4, 3), np.nan)}, "normals: holds values that are not finite"),
+    ],
+)
+def test_bad_meshes_are_named(changes, message):
+    vertices, triangles = square()
+    parts = {"vertices": vertices, "albedo": np.ones(4), "triangles": triangles}
+    with pytest.raises(ValueError, match=message):
+        Mesh(**(parts | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"meshes": []}, "meshes: got 0, must be 2"),
+        ({"center": (0, 0)}, r"center: got \[0.0, 0.0\], must be 3 finite numbers"),
+        ({"center": (0, 0, np.nan)}, "center: got"),
+        ({"radius": 0.0}, "radius: got 0.0, must be positive"),
+        ({"radius": np.inf}, "radius: got inf"),
+        ({"elevation": np.zeros(3)}, r"elevation: got shape \(3,\), must be \(2,\)"),
+    ],
+)
+def test_bad_views_of_meshes_are_named(changes, message):
+    vertices, triangles = square()
+    mesh = Mesh(vertices, np.ones(4), triangles)
+    zero = np.zeros(2)
+    arguments = {"meshes": [mesh] * 2, "azimuth": zero, "elevation": zero, "light_azimuth": zero}
+    with pytest.raises(ValueError, match=message):
+        render_meshes(**(arguments | changes), image_size=8)
 
 
 # --- Same parameters, same bytes -----------------------------------------------------------------
