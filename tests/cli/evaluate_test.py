@@ -199,6 +199,7 @@ def test_a_data_set_without_the_split(
 def test_scenes_of_a_data_set_on_disk_can_be_changed(
     workdir: pathlib.Path, small_images: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
+    from dcign_tf.datasets.scenes import SceneConfig
     from dcign_tf.datasets.source import RenderedSource
     from dcign_tf.evaluation import workdir as runs
 
@@ -206,4 +207,5 @@ def test_scenes_of_a_data_set_on_disk_can_be_changed(
     del run.config["scene"]
     source = runs.open_data(run, scene={"light_elevation": 60.0})
     assert isinstance(source, RenderedSource)
+    assert isinstance(source.config, SceneConfig)
     assert (source.image_size, source.config.light_elevation) == (12, 60.0)
