@@ -150,3 +150,17 @@ class UnpoolConv2D(_Convolution):
         """The constructor's arguments."""
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation}
+
+
+@keras.saving.register_keras_serializable("dcign_tf")
+class Interleave(keras.layers.Layer):
+    """Interleaves images that lie in four channels each: [N, H, W, 4 F] to [N, 2 H, 2 W, F]."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Applies the layer."""
+        return tf.nn.depth_to_space(inputs, 2)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """[N, 2 H, 2 W, F]."""
+        sides = tuple(None if side is None else 2 * side for side in input_shape[1:3])
+        return (input_shape[0], *sides, input_shape[3] // 4)

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
+import tensorflow as tf
 
-from dcign_tf.layers import ConvPool2D, UnpoolConv2D
+from dcign_tf.cpu_convolutions import phase_kernels
+from dcign_tf.layers import ConvPool2D, Interleave, UnpoolConv2D
 
 _SMALLEST = 38  # below, nothing is left of the image after the encoder's third pooling
 
@@ -69,6 +72,27 @@ def decoder(
         )(x)
     logits = UnpoolConv2D(1, 7, name="unpool_conv4")(x)
     return keras.Model(codes, logits, name="decoder")
+
+
+def merged_decoder(decoder: keras.Model) -> keras.Model:
+    """A decoder with the kernels for its unpooled images merged once and for all, not at every call.
+
+    It gives the same logits and shares the weights of its other layers with `decoder`, but cannot be trained: its
+    kernels have more freedom than those they were merged from.
+    """
+    codes = keras.Input(decoder.input.shape[1:], name="codes")
+    x = codes
+    for layer in decoder.layers[1:]:
+        if not isinstance(layer, UnpoolConv2D):
+            x = layer(x)
+            continue
+        kernel = phase_kernels(tf.convert_to_tensor(layer.kernel))
+        convolution = keras.layers.Conv2D(
+            kernel.shape[-1], kernel.shape[0], activation=layer.activation, name=layer.name
+        )
+        x = Interleave(name=f"{layer.name}_interleave")(convolution(x))
+        convolution.set_weights([kernel, np.tile(layer.bias, 4)])
+    return keras.Model(codes, x, name="decoder", trainable=False)
 
 
 def _three(filters: Sequence[int]) -> tuple[int, ...]:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from dcign_tf import networks
@@ -60,3 +61,15 @@ def test_dense_layers_around_the_code_start_small():
         networks.decoder(54).get_layer("features"),
     ):
         assert abs(float(layer.kernel.numpy().std()) - 0.01) < 5e-4
+
+
+def test_merged_decoder_gives_the_same_images():
+    decoder = networks.decoder(54, (4, 5, 6), 7)
+    for weight in decoder.weights:  # Biases start at 0, and would not be missed.
+        weight.assign(weight.value + 0.1)
+    merged = networks.merged_decoder(decoder)
+    codes = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    expected = decoder(codes).numpy()
+    np.testing.assert_allclose(merged(codes), expected, atol=1e-5 * np.abs(expected).max())
+    assert merged.get_layer("unpool_conv1").kernel.shape[:2] == (4, 4)
+    assert merged.trainable_weights == []

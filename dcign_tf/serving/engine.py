@@ -76,8 +76,10 @@ def engine_of(model: DCIGN) -> Engine:
     Raises:
         DcignError: the model was not calibrated.
     """
-    return Engine(
-        model.image_size, model.factor_ranges, dict(model.units), export.signatures(model)
+    faster = model.for_inference()
+    functions = export.signatures(faster)
+    return _KeepingEngine(
+        model.image_size, model.factor_ranges, dict(model.units), functions, faster
     )
 
 

@@ -40,7 +40,7 @@ def signatures(model: DCIGN) -> dict[str, Any]:
         reconstruct   images [N, S, S, 1] -> images [N, S, S, 1]
 
     Args:
-        model: calibrated.
+        model: calibrated; it must outlive the functions.
 
     Returns:
         Concrete functions.
@@ -124,10 +124,11 @@ def export(
         raise UsageError(
             f"--version: {home / str(version)} exists; give another, or none for the next free one"
         )
-    functions = signatures(model)
+    faster = model.for_inference()
+    functions = signatures(faster)
     module = tf.Module()
     # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
-    module.weights_by_path = {weight.path: weight.value for weight in model.weights}
+    module.weights_by_path = {weight.path: weight.value for weight in faster.weights}
 
     new_home = not home.exists()
     _make_folder(home)
