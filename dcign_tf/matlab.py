@@ -155,8 +155,9 @@ def texts(file: IO[bytes], variables: Mapping[str, Variable], name: str) -> list
     if name not in variables:
         raise ValueError(f"{name}: missing")
     variable = variables[name]
-    if variable.refusal != _OTHERS[_CELL]:
-        raise ValueError(f"{name}: {variable.refusal or 'numbers'}, must be a cell array of texts")
+    if variable.refusal != _not_numbers(_CELL):
+        found_instead = variable.refusal.split(",")[0] or "numbers"
+        raise ValueError(f"{name}: {found_instead}, must be a cell array of texts")
     if min(variable.shape) < 0 or (count := math.prod(variable.shape)) > _MAX_TEXTS:
         raise ValueError(f"{name}: of shape {variable.shape}, must be at most {_MAX_TEXTS} texts")
     try:
@@ -212,7 +213,7 @@ def _described(file: IO[bytes], variable: Variable) -> Variable:
     name = letters.decode("ascii", "backslashreplace")
     dtype, refusal = "", ""
     if of_class in _OTHERS:
-        refusal = f"{_OTHERS[of_class]}, must be an array of real numbers"
+        refusal = _not_numbers(of_class)
     elif not 6 <= of_class <= 15:
         refusal = f"of the unknown class {of_class}"
     elif flag >> 8 & _COMPLEX:
@@ -222,6 +223,10 @@ def _described(file: IO[bytes], variable: Variable) -> Variable:
     else:
         dtype, refusal = _numbers(content, variable, shape)
     return dataclasses.replace(variable, name=name, shape=shape, dtype=dtype, refusal=refusal)
+
+
+def _not_numbers(of_class: int) -> str:
+    return f"{_OTHERS[of_class]}, must be an array of real numbers"
 
 
 def _numbers(content: "_Content", variable: Variable, shape: tuple[int, ...]) -> tuple[str, str]:

@@ -59,8 +59,11 @@ class _Careful(keras.optimizers.Optimizer):
 
         Args:
             gradients: of `scale_loss`'s result; dense.
-            variables: those of `build`.
+            variables: those of `build`, which is called if it was not.
         """
+        if variables is not None:
+            with tf.init_scope():  # Not inside of the graph that may be traced just now.
+                self.build(variables)
         bad = tf.cast(~tf.math.is_finite(tf.linalg.global_norm(gradients)), tf.float32)
         bad = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, bad)
         good = tf.equal(bad, 0.0)

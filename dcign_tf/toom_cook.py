@@ -125,9 +125,8 @@ def outputs_back(of_outputs: tf.Tensor, tiles: Sequence[int], taps: int) -> tf.T
     y = fit(of_outputs, (tiles[0] * step, tiles[1] * step))
     y = tf.reshape(y, [y.shape[0], tiles[0], step, tiles[1], step, y.shape[-1]])
     matrix = transforms(taps)[2].T
-    values = tf.stack([_combine(row, [y[:, :, :, :, i] for i in range(step)]) for row in matrix])
-    rows = [values[:, :, :, i] for i in range(step)]
-    values = tf.stack([_combine(row, rows) for row in matrix])
+    values = tf.stack(_apply(matrix, [y[:, :, :, :, i] for i in range(step)]))
+    values = tf.stack(_apply(matrix, [values[:, :, :, i] for i in range(step)]))
     return tf.reshape(values, [POINTS**2, -1, of_outputs.shape[-1]])
 
 
@@ -154,7 +153,7 @@ def _evaluate(x: tf.Tensor, axis: int, taps: int) -> tf.Tensor:
         tile, inside = divmod(entry, step)
         part = _cut(x, axis, tile, tile + tiles)
         entries.append(part[(*[slice(None)] * (axis + 1), inside)])
-    return tf.stack([_combine(row, entries) for row in transforms(taps)[0]])
+    return tf.stack(_apply(transforms(taps)[0], entries))
 
 
 def _evaluate_back(values: tf.Tensor, axis: int, taps: int) -> tf.Tensor:
@@ -168,18 +167,45 @@ def _evaluate_back(values: tf.Tensor, axis: int, taps: int) -> tf.Tensor:
     points += [_cut(values[j], axis, 0, tiles) for j in range(POINTS)]
     before = np.vstack([matrix.T, np.zeros((step, POINTS))])[step : 2 * step]
     weights = np.hstack([matrix.T[:step], before])
-    x = tf.stack([_combine(row, points) for row in weights], axis=axis + 1)
+    x = tf.stack(_apply(weights, points), axis=axis + 1)
     return tf.reshape(x, [*x.shape[:axis], tiles * step, *x.shape[axis + 2 :]])
 
 
 def _outputs(values: tf.Tensor, axis: int, taps: int) -> tf.Tensor:
     """Reads outputs off values at the points (the first axis); they become a new axis after `axis` of the others."""
     points = [values[j] for j in range(POINTS)]
-    return tf.stack([_combine(row, points) for row in transforms(taps)[2]], axis=axis + 1)
+    return tf.stack(_apply(transforms(taps)[2], points), axis=axis + 1)
 
 
 def _cut(x: tf.Tensor, axis: int, start: int, stop: int) -> tf.Tensor:
     return x[(*[slice(None)] * axis, slice(start, stop))]
+
+
+def _apply(matrix: np.ndarray, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The product of one of the matrices with a list of tensors.
+
+    Opposite points share half of the work: at one of them a polynomial is the sum of its even and its odd powers, at
+    the other their difference.
+    """
+    pairs = [(j, j + 1) for j in range(1, POINTS - 1, 2)]
+    if len(matrix) == POINTS:  # The points are rows.
+        rows = [_combine(matrix[0], values)]
+        for one, other in pairs:
+            even = _combine((matrix[one] + matrix[other]) / 2, values)
+            odd = _combine((matrix[one] - matrix[other]) / 2, values)
+            rows += [even + odd, even - odd]
+        return [*rows, _combine(matrix[-1], values)]
+    # They are columns, possibly more than once.
+    values, matrix = list(values), matrix.copy()
+    for first in range(0, len(values), POINTS):
+        for one, other in ((first + j, first + k) for j, k in pairs):
+            values[one], values[other] = (
+                values[one] + values[other],
+                values[one] - values[other],
+            )
+            half = matrix[:, [one, other]] / 2
+            matrix[:, one], matrix[:, other] = half[:, 0] + half[:, 1], half[:, 0] - half[:, 1]
+    return [_combine(row, values) for row in matrix]
 
 
 def _combine(weights: Sequence[float], values: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -54,7 +54,7 @@ def test_it_writes_metrics_figures_and_a_report(
 ) -> None:
     assert _run(f"--workdir={workdir}", f"--baseline_workdir={baseline}", *QUICK) == 0
     out = capsys.readouterr().out
-    assert re.search(r"network .*\nazimuth +0\.\d{3} .* deg", out)
+    assert re.search(r"network .*\nazimuth +0\.\d{3} .*°", out)
     assert "baseline" in out
     written = {path.name for path in (workdir / "evaluation").iterdir()}
     swept = {f"baseline_{name}" for name in FIGURES if name.startswith("sweep")}

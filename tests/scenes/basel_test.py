@@ -504,9 +504,9 @@ def test_the_flag_file_is_the_papers() -> None:
     values = copy.deepcopy(train.FLAGS)
     values(["dcign-train", f"--flagfile={REPOSITORY / 'flags' / 'faces_basel'}"])
     given = {name: values[name].value for name in values if values[name].present}
-    # The package's defaults are the paper's, which the flag file spells out.
+    # The package's defaults are the paper's, which the flag file spells out; the ratio's follows from the factors.
     others = {name for name in given if values[name].value != values[name].default}
-    assert others == {"source", "data", "test_groups", "seed"}
+    assert others == {"source", "data", "test_groups", "seed", "ratio"}
     assert given["test_groups"] == 350  # as many as in the authors' data set
     assert (given["source"], given["image_size"], given["group_size"]) == ("basel", 150, 20)
     assert (given["steps"], given["learning_rate"], given["invariance_strength"]) == (
