@@ -4,7 +4,7 @@ import pathlib
 
 import setuptools
 
-_COMMANDS = ("data", "train", "evaluate", "rerender", "export")
+_COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
 
 _DEVELOPMENT = [
     "pytest>=8",
@@ -17,6 +17,9 @@ _DEVELOPMENT = [
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
 ]
+
+# What dcign-benchmark compares with, where it is there.
+_BENCHMARK = ["torch>=2.8", "pyvista>=0.45", "vtk>=9.4", "embreex>=2.17"]
 
 _README = pathlib.Path(__file__).parent / "README.md"
 
@@ -57,7 +60,7 @@ setuptools.setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"dev": _DEVELOPMENT},
+    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK},
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
     },

@@ -1,0 +1,1 @@
+"""What `dcign-benchmark` measures: dcign_tf beside its peers, on one machine, side by side."""
