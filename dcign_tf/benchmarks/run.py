@@ -14,6 +14,7 @@ PARTS = {
     "memory": "dcign_tf.benchmarks.memory",
     "pipeline": "dcign_tf.benchmarks.pipeline",
     "serving": "dcign_tf.benchmarks.serving",
+    "rendering": "dcign_tf.benchmarks.rendering",
     "scaling": "dcign_tf.benchmarks.scaling",
 }
 

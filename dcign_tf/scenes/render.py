@@ -22,7 +22,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -603,7 +603,7 @@ def _shade(
 
 
 @_compiled
-def _turn_back(direction: np.ndarray, turn: np.ndarray) -> tuple[float, float, float]:
+def _turn_back(direction: np.ndarray, turn: np.ndarray) -> tuple[Any, Any, Any]:
     """A direction of the camera's frame in the model's; float32."""
     x, y, z = direction
     return (
@@ -655,7 +655,7 @@ def _choose(triangles: np.ndarray, canvas: _Canvas) -> tuple[int, int]:
 
 
 @_compiled
-def _span(a: int, b: int, c: int, end: int) -> tuple[int, int]:
+def _span(a: Any, b: Any, c: Any, end: Any) -> tuple[Any, Any]:
     """The first and the last sample between three places, within the picture; samples lie at half-integers."""
     first = (max(min(a, b, c), np.int32(0)) + np.int32(_STEPS // 2 - 1)) >> np.int32(_STEP_BITS)
     last = (min(max(a, b, c), end) - np.int32(_STEPS // 2)) >> np.int32(_STEP_BITS)
