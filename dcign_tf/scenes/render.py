@@ -515,6 +515,7 @@ def _draw(
         canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
         _fill(mesh.triangles, canvas.fronts[:fronts], False, canvas)
         _measure_tiles(canvas)
+        backs = _leave_out_hidden(mesh.triangles, backs, canvas)
         _fill(mesh.triangles, canvas.backs[:backs], True, canvas)
         _average(canvas.samples, surface.ceiling, supersample, images[i])
 
@@ -571,7 +572,7 @@ def _shade(
     # In the model's frame.
     light_x, light_y, light_z = _turn_back(light, turn)
     half_x, half_y, half_z = _turn_back(half, turn)
-    gleams = surface.gleams
+    gleams, real = surface.gleams, canvas.real
     ambient, diffuse = surface.ambient, surface.diffuse
     brightest = np.float32(_FINER) * _BRIGHTEST
     full = brightest / surface.ceiling
@@ -587,12 +588,19 @@ def _shade(
             u, v, w = mesh[k + 3 * _CHUNK], mesh[k + 4 * _CHUNK], mesh[k + 5 * _CHUNK]
             lit = u * light_x + v * light_y + w * light_z
             glance = u * half_x + v * half_y + w * half_z
-            at = min(abs(glance), one) * last
+            real[k] = lit
+            # Below the table for highlights on the side that the light does not reach.
+            real[k + _CHUNK] = min(abs(glance), one) * last if glance * lit > zero else -one
+        # Looking up alone, one by one, is faster than all of it in vector instructions.
+        for k in range(_CHUNK):
+            at = real[k + _CHUNK]
             # Within the table even where a mesh has overflown.
             index = np.uint32(min(max(np.int32(at), np.int32(0)), last_index))
-            gleam = gleams[index] + (at - np.float32(index)) * (gleams[index + 1] - gleams[index])
-            gleam = gleam if glance * lit > zero else zero
-            albedo = mesh[k + 6 * _CHUNK]
+            low, high = gleams[index], gleams[index + 1]
+            real[k + 2 * _CHUNK] = low + (at - np.float32(index)) * (high - low)
+        for k in range(_CHUNK):
+            lit, albedo = real[k], mesh[k + 6 * _CHUNK]
+            gleam = real[k + 2 * _CHUNK] if real[k + _CHUNK] >= zero else zero
             outer = albedo * (ambient + diffuse * max(zero, lit)) + (gleam if lit > zero else zero)
             inner = albedo * (ambient + diffuse * max(zero, -lit)) + (gleam if lit < zero else zero)
             outer, inner = min(full * outer, brightest), min(full * inner, brightest)
@@ -665,7 +673,7 @@ def _span(a: Any, b: Any, c: Any, end: Any) -> tuple[Any, Any]:
 @_compiled
 def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
     """Draws the chosen triangles, which all show the same side, into `canvas.samples`."""
-    corners, tiles = canvas.corners, canvas.tiles
+    corners = canvas.corners
     samples, stride = canvas.samples.reshape(-1), np.int64(canvas.samples.shape[1])
     end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
     block = np.empty(_BLOCK * _BLOCK, np.int32)
@@ -800,8 +808,6 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
                 whole[k + 8 * _CHUNK],
                 whole[k + 9 * _CHUNK],
             )
-            if backs and _hidden(tiles, left, right, top, bottom, np.int32(real[k + 3 * _CHUNK])):
-                continue
             # Near an edge float32 is as exact as whole numbers, for triangles up to 8192 samples long.
             right_a, right_b, right_c = (
                 real[k + 8 * _CHUNK],
@@ -861,14 +867,24 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
 
 
 @_compiled
-def _hidden(tiles: np.ndarray, left: int, right: int, top: int, bottom: int, nearest: int) -> bool:
-    """Whether all that is seen around a triangle is nearer than its nearest corner."""
-    i, last_i = top >> _TILE_BITS, bottom >> _TILE_BITS
-    j, last_j = left >> _TILE_BITS, right >> _TILE_BITS
-    if last_i - i > 1 or last_j - j > 1:
-        return False  # Too large to be worth looking.
-    seen = min(min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j]))
-    return nearest < seen
+def _leave_out_hidden(triangles: np.ndarray, backs: int, canvas: _Canvas) -> int:
+    """Takes out of `canvas.backs` what has only nearer samples around it; returns how many are left."""
+    corners, chosen, tiles = canvas.corners, canvas.backs, canvas.tiles
+    end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
+    kept = 0
+    for n in range(backs):
+        t = np.uint32(chosen[n])
+        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
+        left, right = _span(corners[a, 0], corners[b, 0], corners[c, 0], end)
+        top, bottom = _span(corners[a, 1], corners[b, 1], corners[c, 1], end)
+        nearest = max(corners[a, 2], corners[b, 2], corners[c, 2]) // np.int32(_FINER)
+        i, last_i = np.uint32(top >> _TILE_BITS), np.uint32(bottom >> _TILE_BITS)
+        j, last_j = np.uint32(left >> _TILE_BITS), np.uint32(right >> _TILE_BITS)
+        seen = min(min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j]))
+        small = (last_i <= i + 1) & (last_j <= j + 1)  # Larger ones are not worth looking.
+        chosen[kept] = t
+        kept += not (small & (nearest < seen))
+    return kept
 
 
 @_compiled
