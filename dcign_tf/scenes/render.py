@@ -454,7 +454,7 @@ class _Canvas(NamedTuple):
         np.ndarray
     )  # int32 [16 _CHUNK], more of them, in the order that those who work on them say
     real: np.ndarray  # float32 [16 _CHUNK]
-    found: np.ndarray  # int32 [_MEDIUM ** 2 * _CHUNK], their samples
+    found: np.ndarray  # int32 [_MEDIUM, _MEDIUM _CHUNK], their samples, row by row
     exact: np.ndarray  # float64 [5 _CHUNK]
     samples: (
         np.ndarray
@@ -477,7 +477,7 @@ class _Canvas(NamedTuple):
             pairs=np.empty(6 * _CHUNK, np.int64),
             whole=np.empty(16 * _CHUNK, np.int32),
             real=np.empty(16 * _CHUNK, np.float32),
-            found=np.empty(_MEDIUM * _MEDIUM * _CHUNK, np.int32),
+            found=np.empty((_MEDIUM, _MEDIUM * _CHUNK), np.int32),
             exact=np.empty(5 * _CHUNK, np.float64),
             samples=np.empty((fine + _BLOCK, fine + _BLOCK), np.int32),
             tiles=np.empty((tiles, tiles), np.int32),
@@ -754,7 +754,7 @@ def _fill_small(
     (_MEDIUM + 1) * _STEPS, products by less than 24 bits.
     """
     samples, stride = canvas.samples.reshape(-1), np.int32(canvas.samples.shape[1])
-    pairs, real, whole, found = canvas.pairs, canvas.real, canvas.whole, canvas.found
+    pairs, real, whole = canvas.pairs, canvas.real, canvas.whole
     steps, share, half = np.float32(_STEPS), np.float32(1 / _FINER), np.float32(0.5)
     shift, mask = np.int32(0 if backs else 16), np.int32(0xFFFF)
     for start in range(0, len(chosen), _CHUNK):
@@ -799,7 +799,7 @@ def _fill_small(
             real[k + _VALUE_C] = per_area * np.float32(((shades_c >> shift) & mask) - shade_a)
         for row in range(len(square)):
             along = np.float32(row)
-            at = row * len(square) * _CHUNK
+            found = canvas.found[row]
             for k in range(count):
                 edge_a = real[k + _EDGE_A] + along * real[k + _DOWN_A]
                 edge_b = real[k + _EDGE_B] + along * real[k + _DOWN_B]
@@ -813,20 +813,19 @@ def _fill_small(
                     )
                     sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
                     covered = min(edge_a, edge_b, edge_c) >= np.float32(0)
-                    found[at + column * _CHUNK + k] = (
+                    found[k + column * _CHUNK] = (
                         sample if covered else np.int32(_FARTHER_THAN_ALL)
                     )
                     edge_a += real[k + _RIGHT_A]
                     edge_b += real[k + _RIGHT_B]
                     edge_c += real[k + _RIGHT_C]
         for k in range(count):
-            at = np.int64(whole[k])
+            at = np.uint64(whole[k])
             for row in range(len(square)):
                 for column in range(len(square)):
-                    here = np.uint64(at + row * np.int64(stride) + column)
-                    samples[here] = max(
-                        samples[here], found[(row * len(square) + column) * _CHUNK + k]
-                    )
+                    here = at + np.uint64(column)
+                    samples[here] = max(samples[here], canvas.found[row, k + column * _CHUNK])
+                at += np.uint64(stride)
 
 
 @_compiled
