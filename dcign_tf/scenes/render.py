@@ -24,7 +24,9 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import llvmlite.ir
 import numba
+import numba.extending
 import numpy as np
 import numpy.typing as npt
 
@@ -813,9 +815,7 @@ def _fill_small(
                     )
                     sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
                     covered = min(edge_a, edge_b, edge_c) >= np.float32(0)
-                    found[k + column * _CHUNK] = (
-                        sample if covered else np.int32(_FARTHER_THAN_ALL)
-                    )
+                    found[k + column * _CHUNK] = sample if covered else np.int32(_FARTHER_THAN_ALL)
                     edge_a += real[k + _RIGHT_A]
                     edge_b += real[k + _RIGHT_B]
                     edge_c += real[k + _RIGHT_C]
@@ -836,6 +836,32 @@ def _fill_all(triangles: np.ndarray, counts: np.ndarray, backs: bool, canvas: _C
     _fill_small(triangles, canvas.chosen[small, : counts[small]], backs, _SMALL_SQUARE, canvas)
     _fill_small(triangles, canvas.chosen[medium, : counts[medium]], backs, _MEDIUM_SQUARE, canvas)
     _fill(triangles, canvas.chosen[large, : counts[large]], backs, canvas)
+
+
+@numba.extending.intrinsic
+def _keep_nearer(
+    typing_context: Any, samples: Any, at: Any, block: Any, start: Any
+) -> tuple[Any, Any]:
+    """Compiles to samples[at : at + _BLOCK] = maximum(that, block[start : start + _BLOCK]), on vectors of _BLOCK.
+
+    Compilers that look for vectors in loops overlook such short ones.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = llvmlite.ir.VectorType(llvmlite.ir.IntType(32), _BLOCK).as_pointer()
+        places = []
+        for array, index, array_type in (
+            (arguments[0], arguments[1], signature.args[0]),
+            (arguments[2], arguments[3], signature.args[2]),
+        ):
+            data = context.make_array(array_type)(context, builder, array).data
+            places.append(builder.bitcast(builder.gep(data, [index]), vector))
+        old, new = (builder.load(place, align=4) for place in places)
+        nearer = builder.select(builder.icmp_signed(">", new, old), new, old)
+        builder.store(nearer, places[0], align=4)
+        return context.get_dummy_value()
+
+    return numba.types.void(samples, numba.types.int64, block, numba.types.int64), generate
 
 
 @_compiled
@@ -995,14 +1021,9 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
                         value = min(max(value, dark), bright)
                         sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
                         block[n] = sample if edge >= 0 else np.int32(_FARTHER_THAN_ALL)
-                    at = np.uint64((top + i) * stride + left + j)
+                    at = (top + i) * stride + left + j
                     for row in range(_BLOCK):
-                        for column in range(_BLOCK):
-                            sample = block[row * _BLOCK + column]
-                            samples[at + np.uint64(column)] = max(
-                                samples[at + np.uint64(column)], sample
-                            )
-                        at += np.uint64(stride)
+                        _keep_nearer(samples, at + row * stride, block, row * _BLOCK)
 
 
 @_compiled
