@@ -15,6 +15,7 @@ PARTS = {
     "pipeline": "dcign_tf.benchmarks.pipeline",
     "packing": "dcign_tf.benchmarks.packing",
     "serving": "dcign_tf.benchmarks.serving",
+    "rendering": "dcign_tf.benchmarks.rendering",
     "scaling": "dcign_tf.benchmarks.scaling",
 }
 

@@ -22,13 +22,18 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import llvmlite.ir
 import numba
+import numba.extending
 import numpy as np
 import numpy.typing as npt
 
 from dcign_tf.scenes.morphable import MorphableModel
+
+# Numbers divided by zero are infinite, as NumPy has it: looking out for zeros would forbid vector instructions.
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 _MESHES = 40  # built at a time: each is some hundred kilobytes
 
@@ -83,16 +88,23 @@ class Shading:
             raise ValueError(f"light_elevation: got {self.light_elevation}, must be -90 to 90")
 
 
+@_compiled
 def rotation(azimuth: float, elevation: float) -> np.ndarray:
     """The head's rotation Rx(-elevation) Ry(azimuth) for angles in degrees; float64 [3, 3]."""
     a, e = math.radians(azimuth), math.radians(elevation)
-    turn = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
-    raise_ = np.array([[1, 0, 0], [0, math.cos(e), math.sin(e)], [0, -math.sin(e), math.cos(e)]])
-    return raise_ @ turn
+    sin_a, cos_a, sin_e, cos_e = math.sin(a), math.cos(a), math.sin(e), math.cos(e)
+    return np.array(
+        [
+            [cos_a, 0.0, sin_a],
+            [-sin_e * sin_a, cos_e, sin_e * cos_a],
+            [-cos_e * sin_a, -sin_e, cos_e * cos_a],
+        ]
+    )
 
 
+@_compiled
 def light_direction(light_azimuth: float, light_elevation: float) -> np.ndarray:
-    """Unit vector from the scene to the light, in the camera's frame, for angles in degrees; [3]."""
+    """Unit vector from the scene to the light, in the camera's frame, for angles in degrees; float64 [3]."""
     a, b = math.radians(light_azimuth), math.radians(light_elevation)
     return np.array([math.sin(a) * math.cos(b), math.sin(b), math.cos(a) * math.cos(b)])
 
@@ -184,7 +196,7 @@ def render_meshes(
     if not (np.isfinite(radius) and radius > 0):
         raise ValueError(f"radius: got {radius}, must be positive")
     frame = _Frame(camera, middle, radius, image_size, supersample)
-    return _render((_Surfaces.of(mesh) for mesh in meshes), angles, frame, shading)
+    return _render(_convert(itertools.islice(meshes, len(angles))), angles, frame, shading)
 
 
 def render(
@@ -246,17 +258,28 @@ def _angles(count: int, *columns: npt.ArrayLike) -> np.ndarray:
 
 
 class _Surfaces(NamedTuple):
-    """A mesh, as the compiled code wants it."""
+    """A mesh, as the compiled code wants it.
 
-    vertices: np.ndarray  # float32 [V, 3]
-    normals: np.ndarray  # float32 [V, 3]
-    albedo: np.ndarray  # float32 [V]
+    Compilers turn loops over vertices into vector instructions if they see that nothing written can be read by
+    other turns of the loop. Within one array, at distances known when compiling, they see it.
+    """
+
+    blocks: (
+        np.ndarray
+    )  # float32 [ceil(V / _CHUNK), 7, _CHUNK]: places, normals and albedo of some vertices
     triangles: np.ndarray  # int32 [T, 3]
 
     @classmethod
-    def of(cls, mesh: Mesh) -> "_Surfaces":
-        assert mesh.normals is not None
-        return cls(mesh.vertices, mesh.normals, mesh.albedo, mesh.triangles)
+    def of(
+        cls,
+        vertices: np.ndarray,
+        normals: np.ndarray | None,
+        albedo: np.ndarray,
+        triangles: np.ndarray,
+    ) -> "_Surfaces":
+        if normals is None:
+            normals = smooth_normals(vertices, triangles)
+        return cls(_in_blocks(vertices, normals, albedo), triangles)
 
 
 class _Frame(NamedTuple):
@@ -269,8 +292,8 @@ class _Frame(NamedTuple):
     supersample: int
 
 
-def _build(model: MorphableModel, identities: np.ndarray) -> Iterator[_Surfaces]:
-    """Yields the mesh of each row, that of the row before where that has the same identity."""
+def _build(model: MorphableModel, identities: np.ndarray) -> Iterator[tuple[_Surfaces, int]]:
+    """Yields the mesh of each identity, and how many rows in succession have it."""
     is_new = np.ones(len(identities), bool)
     is_new[1:] = (identities[1:] != identities[:-1]).any(axis=1)
     starts = np.flatnonzero(is_new)
@@ -281,36 +304,41 @@ def _build(model: MorphableModel, identities: np.ndarray) -> Iterator[_Surfaces]
         for vertices, albedo, times in zip(
             model.vertices(unique), model.albedo(unique), repeats[some], strict=True
         ):
-            normals = smooth_normals(vertices, model.triangles)
-            yield from itertools.repeat(
-                _Surfaces(vertices, normals, albedo, model.triangles), times
-            )
+            yield _Surfaces.of(vertices, None, albedo, model.triangles), times
+
+
+def _convert(meshes: Iterable[Mesh]) -> Iterator[tuple[_Surfaces, int]]:
+    """Yields each mesh, and how often it comes in succession."""
+    for _, same in itertools.groupby(meshes, key=id):
+        mesh, *more = same
+        surfaces = _Surfaces.of(mesh.vertices, mesh.normals, mesh.albedo, mesh.triangles)
+        yield surfaces, 1 + len(more)
 
 
 def _render(
-    meshes: Iterable[_Surfaces], angles: np.ndarray, frame: _Frame, shading: Shading
+    meshes: Iterable[tuple[_Surfaces, int]], angles: np.ndarray, frame: _Frame, shading: Shading
 ) -> np.ndarray:
-    """Draws one mesh for each row of `angles`."""
+    """Draws meshes, each for as many rows of `angles` as is said with it."""
     size, supersample = frame.image_size, frame.supersample
     if not 1 <= size <= 4096:
         raise ValueError(f"image_size: got {size}, must be 1 to 4096")
     if not 1 <= supersample <= 16:
         raise ValueError(f"supersample: got {supersample}, must be 1 to 16")
-    images = np.empty((len(angles), size, size, 1), np.uint8)
-    surface = _surface(shading)
+    images = np.empty((len(angles), size, size), np.uint8)
+    surface, view = _surface(shading), _view(frame, shading.light_elevation)
     canvas = _Canvas.allocate(0, 0, size * supersample)
     drawn = 0
-    for image, row, mesh in zip(images, angles, meshes, strict=False):
-        canvas = canvas.fit(len(mesh.vertices), len(mesh.triangles))
-        view = _view(frame, row, shading.light_elevation)
-        _draw(mesh, view, surface, canvas, supersample, image[:, :, 0])
-        drawn += 1
+    for mesh, times in meshes:
+        rows = slice(drawn, drawn + times)
+        canvas = canvas.fit(mesh.blocks.shape[0] * _CHUNK, len(mesh.triangles))
+        _draw(mesh, angles[rows], view, surface, canvas, supersample, images[rows])
+        drawn += times
     if drawn < len(images):
         raise ValueError(f"meshes: got {drawn}, must be {len(images)}, one for each azimuth")
-    return images
+    return images[..., None]
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Unit normals of the vertices, the mean of their triangles' weighted by area; float32 [V, 3].
 
@@ -343,6 +371,29 @@ def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return normals
 
 
+_CHUNK = 128  # vertices or triangles handled at a time: all about them stays in the nearest cache
+
+
+@_compiled
+def _in_blocks(vertices: np.ndarray, normals: np.ndarray, albedo: np.ndarray) -> np.ndarray:
+    """`_Surfaces.blocks`, zeros at the end."""
+    blocks = np.zeros((-(-len(vertices) // _CHUNK), 7, _CHUNK), np.float32)
+    for i in range(len(vertices)):
+        block, k = i // _CHUNK, i % _CHUNK
+        blocks[block, 0, k], blocks[block, 1, k], blocks[block, 2, k] = (
+            vertices[i, 0],
+            vertices[i, 1],
+            vertices[i, 2],
+        )
+        blocks[block, 3, k], blocks[block, 4, k], blocks[block, 5, k] = (
+            normals[i, 0],
+            normals[i, 1],
+            normals[i, 2],
+        )
+        blocks[block, 6, k] = albedo[i]
+    return blocks
+
+
 # What a sample shows is one integer: its depth above, its shade in the lower bits.
 _SHADE_BITS = 12
 _SHADE_MASK = (1 << _SHADE_BITS) - 1
@@ -352,8 +403,11 @@ _FARTHER_THAN_ALL = -(1 << 31)
 
 _STEPS = 256  # places in the picture are whole numbers of 1 / _STEPS of a sample
 _STEP_BITS = 8
-# Places are kept within so many steps of the picture's corner: products of two fit 64 bits.
-_GUARD = np.float32(1 << 26)
+# Places are kept within so many steps of the picture's middle: differences of products of their differences are
+# whole numbers of 53 bits, exact in float64.
+_GUARD = np.float32(1 << 25)
+_BEHIND = -(1 << 28)  # the place of what is behind the camera
+_FINER = 16  # Depths and shades of corners are whole numbers of 1 / _FINER.
 
 _BLOCK = 4  # triangles are drawn in squares of so many samples
 _COLUMNS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) % _BLOCK
@@ -361,15 +415,22 @@ _ROWS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) // _BLOCK
 _TILE_BITS = 3  # back faces are compared with squares of 1 << _TILE_BITS samples
 
 
-class _View(NamedTuple):
-    """Camera, pose and light of one image, in the model's frame; all float32."""
+_SMALL, _MEDIUM = (
+    2,
+    4,
+)  # the most samples along a side of what _choose calls small and medium triangles
+_KINDS = 6  # of triangles
+# Compilers know the length of a tuple.
+_SMALL_SQUARE, _MEDIUM_SQUARE = tuple(range(_SMALL)), tuple(range(_MEDIUM))
 
-    turn: np.ndarray  # [3, 3], the model's axes to the camera's
-    center: np.ndarray  # [3]
+
+class _View(NamedTuple):
+    """The camera, for all images of a call."""
+
+    center: np.ndarray  # float32 [3]
     distance: np.float32  # from the camera to the center
     scale: np.float32  # steps in the picture for one unit of length at depth 1
-    light: np.ndarray  # [3], to the light
-    half: np.ndarray  # [3], half way between light and viewer
+    light_elevation: float  # degrees
 
 
 class _Surface(NamedTuple):
@@ -385,13 +446,18 @@ class _Surface(NamedTuple):
 class _Canvas(NamedTuple):
     """Memory that drawing an image needs, kept from image to image."""
 
-    x: np.ndarray  # int32 [V], place in the picture in steps, from the left
-    y: np.ndarray  # int32 [V], from the top
-    depth: np.ndarray  # float32 [V], larger is nearer, up to _NEAREST; 0 behind the camera
-    outside: np.ndarray  # float32 [V], shade seen from the outer side, up to _BRIGHTEST
-    inside: np.ndarray  # float32 [V], shade seen from the inner side
-    fronts: np.ndarray  # int32 [T], the triangles to draw that show their outer side
-    backs: np.ndarray  # int32 [T], and their inner side
+    places: np.ndarray  # float32 [3, V], x, y and nearness
+    corners: (
+        np.ndarray
+    )  # int64 [V, 2]: pairs of y and x in steps from the top and the left, of depth and shades
+    chosen: np.ndarray  # int32 [_KINDS + 1, T]: the triangles of each kind, see _choose
+    pairs: np.ndarray  # int64 [6 _CHUNK], the corners of some triangles, see _gather
+    whole: (
+        np.ndarray
+    )  # int32 [16 _CHUNK], more of them, in the order that those who work on them say
+    real: np.ndarray  # float32 [16 _CHUNK]
+    found: np.ndarray  # int32 [_MEDIUM, _MEDIUM _CHUNK], their samples, row by row
+    exact: np.ndarray  # float64 [5 _CHUNK]
     samples: (
         np.ndarray
     )  # int32 [fine + _BLOCK, fine + _BLOCK]; blocks may stick out at the right and below
@@ -399,7 +465,7 @@ class _Canvas(NamedTuple):
 
     def fit(self, vertices: int, triangles: int) -> "_Canvas":
         """This one, or another where a mesh needs lists of other lengths."""
-        if (vertices, triangles) == (len(self.x), len(self.fronts)):
+        if (vertices, triangles) == (len(self.corners), self.chosen.shape[1]):
             return self
         return _Canvas.allocate(vertices, triangles, len(self.samples) - _BLOCK)
 
@@ -407,35 +473,27 @@ class _Canvas(NamedTuple):
     def allocate(cls, vertices: int, triangles: int, fine: int) -> "_Canvas":
         tiles = (fine >> _TILE_BITS) + 1
         return cls(
-            x=np.empty(vertices, np.int32),
-            y=np.empty(vertices, np.int32),
-            depth=np.empty(vertices, np.float32),
-            outside=np.empty(vertices, np.float32),
-            inside=np.empty(vertices, np.float32),
-            fronts=np.empty(triangles, np.int32),
-            backs=np.empty(triangles, np.int32),
+            places=np.empty((vertices // _CHUNK, 3, _CHUNK), np.float32),
+            corners=np.empty((vertices, 2), np.int64),
+            chosen=np.empty((_KINDS + 1, triangles), np.int32),
+            pairs=np.empty(6 * _CHUNK, np.int64),
+            whole=np.empty(16 * _CHUNK, np.int32),
+            real=np.empty(16 * _CHUNK, np.float32),
+            found=np.empty((_MEDIUM, _MEDIUM * _CHUNK), np.int32),
+            exact=np.empty(5 * _CHUNK, np.float64),
             samples=np.empty((fine + _BLOCK, fine + _BLOCK), np.int32),
             tiles=np.empty((tiles, tiles), np.int32),
         )
 
 
-def _view(frame: _Frame, angles: np.ndarray, light_elevation: float) -> _View:
-    azimuth, elevation, light_azimuth = angles
-    turn = rotation(azimuth, elevation)
-    light = light_direction(light_azimuth, light_elevation)
-    half = light + np.array([0, 0, 1])  # The viewer is far away compared with the head.
-    length = np.linalg.norm(half)
-    if length > 1e-6:
-        half /= length
+def _view(frame: _Frame, light_elevation: float) -> _View:
     half_view = math.tan(math.radians(frame.camera.field_of_view) / 2)
     fine = frame.image_size * frame.supersample
     return _View(
-        turn.astype(np.float32),
         frame.center,
         np.float32(frame.radius / half_view),
         np.float32(_STEPS * frame.camera.zoom * 0.5 * fine / half_view),
-        (light @ turn).astype(np.float32),
-        (half @ turn).astype(np.float32),
+        light_elevation,
     )
 
 
@@ -452,215 +510,558 @@ def _surface(shading: Shading) -> _Surface:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _draw(
     mesh: _Surfaces,
+    angles: np.ndarray,
     view: _View,
     surface: _Surface,
     canvas: _Canvas,
     supersample: int,
-    image: np.ndarray,
+    images: np.ndarray,
 ) -> None:
-    """Draws one mesh into `image`, uint8 [S, S]."""
-    triangles = mesh.triangles
-    _place(mesh.vertices, view, canvas)
-    _shade(mesh.normals, mesh.albedo, view, surface, canvas)
-    fronts, backs = _choose(triangles, canvas)
-    canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
-    _fill(triangles, canvas.fronts[:fronts], canvas.outside, False, canvas)
-    _measure_tiles(canvas)
-    _fill(triangles, canvas.backs[:backs], canvas.inside, True, canvas)
-    _average(canvas.samples, surface.ceiling, supersample, image)
+    """Draws one mesh into `images`, uint8 [N, S, S], as `angles` say, float64 [N, 3]."""
+    for i in range(len(images)):
+        turn = rotation(angles[i, 0], angles[i, 1])
+        light = light_direction(angles[i, 2], view.light_elevation)
+        nearest = _place(mesh.blocks, turn, view, canvas)
+        _shade(mesh.blocks, turn, light, nearest, surface, canvas)
+        counts = _choose(mesh.triangles, canvas)
+        canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
+        _fill_all(mesh.triangles, counts, False, canvas)
+        _measure_tiles(canvas)
+        _leave_out_hidden(mesh.triangles, counts, canvas)
+        _fill_all(mesh.triangles, counts, True, canvas)
+        _average(canvas.samples, surface.ceiling, supersample, images[i])
 
 
-@numba.njit(cache=True, nogil=True)
-def _place(vertices: np.ndarray, view: _View, canvas: _Canvas) -> None:
-    """Projects the vertices: `canvas.x`, `y` and `depth`."""
-    x, y, depth = canvas.x, canvas.y, canvas.depth
-    turn, center, distance, scale = view.turn, view.center, view.distance, view.scale
+@_compiled
+def _place(blocks: np.ndarray, turn: np.ndarray, view: _View, canvas: _Canvas) -> float:
+    """Projects the vertices: `canvas.places`; returns the largest nearness."""
+    xx, xy, xz = np.float32(turn[0, 0]), np.float32(turn[0, 1]), np.float32(turn[0, 2])
+    yx, yy, yz = np.float32(turn[1, 0]), np.float32(turn[1, 1]), np.float32(turn[1, 2])
+    zx, zy, zz = np.float32(turn[2, 0]), np.float32(turn[2, 1]), np.float32(turn[2, 2])
+    center_x, center_y, center_z = view.center[0], view.center[1], view.center[2]
+    distance, scale = view.distance, view.scale
     near = np.float32(0.01) * distance
     middle = np.float32((len(canvas.samples) - _BLOCK) * (_STEPS // 2)) + np.float32(0.5)
-    for i in range(len(vertices)):
-        u, v, w = vertices[i, 0] - center[0], vertices[i, 1] - center[1], vertices[i, 2] - center[2]
-        away = distance - (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2] * w)
-        nearness = np.float32(1) / max(away, near)
-        right = middle + scale * nearness * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2] * w)
-        down = middle - scale * nearness * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2] * w)
-        x[i] = np.int32(np.floor(min(max(right, -_GUARD), _GUARD)))
-        y[i] = np.int32(np.floor(min(max(down, -_GUARD), _GUARD)))
-        depth[i] = nearness if away >= near else np.float32(0)
-    # The maximum of floats that are not negative is that of their bits, which compilers are better at.
-    bits = depth.view(np.int32)
+    lowest, highest = middle - _GUARD, middle + _GUARD
+    behind, one, zero = np.float32(_BEHIND), np.float32(1), np.float32(0)
     largest = np.int32(0)
-    for i in range(len(bits)):
-        largest = max(largest, bits[i])
-    for i in range(len(depth)):
-        if bits[i] == largest and largest > 0:
-            full = _NEAREST / depth[i]
-            for j in range(len(depth)):
-                depth[j] = min(depth[j] * full, _NEAREST)
-            break
+    for block in range(len(blocks)):
+        mesh, places = blocks[block].reshape(-1), canvas.places[block].reshape(-1)
+        for k in range(_CHUNK):
+            u = mesh[k] - center_x
+            v = mesh[k + _CHUNK] - center_y
+            w = mesh[k + 2 * _CHUNK] - center_z
+            away = distance - (zx * u + zy * v + zz * w)
+            nearness = one / max(away, near)
+            right = middle + scale * nearness * (xx * u + xy * v + xz * w)
+            down = middle - scale * nearness * (yx * u + yy * v + yz * w)
+            right = np.floor(min(max(right, lowest), highest))
+            places[k] = right if away >= near else behind
+            places[k + _CHUNK] = np.floor(min(max(down, lowest), highest))
+            places[k + 2 * _CHUNK] = nearness if away >= near else zero
+        # The maximum of floats that are not negative is that of their bits, which compilers are better at.
+        bits = places.view(np.int32)
+        for k in range(2 * _CHUNK, 3 * _CHUNK):
+            largest = max(largest, bits[k])
+    return np.array([largest], np.int32).view(np.float32)[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _shade(
-    normals: np.ndarray, albedo: np.ndarray, view: _View, surface: _Surface, canvas: _Canvas
+    blocks: np.ndarray,
+    turn: np.ndarray,
+    light: np.ndarray,
+    nearest: float,
+    surface: _Surface,
+    canvas: _Canvas,
 ) -> None:
-    """Lights the vertices from either side: `canvas.outside` and `inside`."""
-    outside, inside = canvas.outside, canvas.inside
-    light, half, gleams = view.light, view.half, surface.gleams
+    """Lights the vertices from either side, and writes down all about them: `canvas.corners`."""
+    half = light.copy()
+    half[2] += 1  # The viewer is far away compared with the head.
+    length = math.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2])
+    if length > 1e-6:
+        half /= length
+    # In the model's frame.
+    light_x, light_y, light_z = _turn_back(light, turn)
+    half_x, half_y, half_z = _turn_back(half, turn)
+    gleams, real = surface.gleams, canvas.real
     ambient, diffuse = surface.ambient, surface.diffuse
-    full = _BRIGHTEST / surface.ceiling
+    brightest = np.float32(_FINER) * _BRIGHTEST
+    full = brightest / surface.ceiling
+    deepest = np.float32(_FINER) * _NEAREST
+    far = deepest / nearest if nearest > 0 else np.float32(0)
     zero, one = np.float32(0), np.float32(1)
     last_index = np.int32(len(gleams) - 2)
     last = np.float32(last_index)
-    for i in range(len(normals)):
-        u, v, w = normals[i, 0], normals[i, 1], normals[i, 2]
-        lit = u * light[0] + v * light[1] + w * light[2]
-        glance = u * half[0] + v * half[1] + w * half[2]
-        at = min(abs(glance), one) * last
-        # Within the table even where a mesh has overflown.
-        index = np.uint32(min(max(np.int32(at), np.int32(0)), last_index))
-        gleam = gleams[index] + (at - np.float32(index)) * (gleams[index + 1] - gleams[index])
-        gleam = gleam if glance * lit > zero else zero
-        outer = albedo[i] * (ambient + diffuse * max(zero, lit)) + (gleam if lit > zero else zero)
-        inner = albedo[i] * (ambient + diffuse * max(zero, -lit)) + (gleam if lit < zero else zero)
-        outside[i] = min(full * outer, _BRIGHTEST)
-        inside[i] = min(full * inner, _BRIGHTEST)
+    for block in range(len(blocks)):
+        mesh, places = blocks[block].reshape(-1), canvas.places[block].reshape(-1)
+        corners = canvas.corners[block * _CHUNK : (block + 1) * _CHUNK].reshape(-1)
+        for k in range(_CHUNK):
+            u, v, w = mesh[k + 3 * _CHUNK], mesh[k + 4 * _CHUNK], mesh[k + 5 * _CHUNK]
+            lit = u * light_x + v * light_y + w * light_z
+            glance = u * half_x + v * half_y + w * half_z
+            real[k] = lit
+            # Below the table for highlights on the side that the light does not reach.
+            real[k + _CHUNK] = min(abs(glance), one) * last if glance * lit > zero else -one
+        # Looking up alone, one by one, is faster than all of it in vector instructions.
+        for k in range(_CHUNK):
+            at = real[k + _CHUNK]
+            # Within the table even where a mesh has overflown.
+            index = np.uint32(min(max(np.int32(at), np.int32(0)), last_index))
+            low, high = gleams[index], gleams[index + 1]
+            real[k + 2 * _CHUNK] = low + (at - np.float32(index)) * (high - low)
+        for k in range(_CHUNK):
+            lit, albedo = real[k], mesh[k + 6 * _CHUNK]
+            gleam = real[k + 2 * _CHUNK] if real[k + _CHUNK] >= zero else zero
+            outer = albedo * (ambient + diffuse * max(zero, lit)) + (gleam if lit > zero else zero)
+            inner = albedo * (ambient + diffuse * max(zero, -lit)) + (gleam if lit < zero else zero)
+            outer, inner = min(full * outer, brightest), min(full * inner, brightest)
+            depth = np.int32(min(places[k + 2 * _CHUNK] * far, deepest))
+            corners[2 * k] = _pair(np.int32(places[k + _CHUNK]), np.int32(places[k]))
+            corners[2 * k + 1] = _pair(depth, np.int32(outer) << np.int32(16) | np.int32(inner))
 
 
-@numba.njit(cache=True, nogil=True)
-def _choose(triangles: np.ndarray, canvas: _Canvas) -> tuple[int, int]:
-    """Lists the triangles whose box holds a sample, by side: `canvas.fronts`, `backs`; returns how many."""
-    x, y, depth, fronts, backs = canvas.x, canvas.y, canvas.depth, canvas.fronts, canvas.backs
-    end = _STEPS * (len(canvas.samples) - _BLOCK)
-    n_fronts, n_backs = 0, 0
-    for t in range(len(triangles)):
-        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
-        left, right = _span(x[a], x[b], x[c], end)
-        top, bottom = _span(y[a], y[b], y[c], end)
-        area = _area(x, y, a, b, c)
-        shown = (left <= right) & (top <= bottom) & (min(depth[a], depth[b], depth[c]) > 0)
-        # Written anyway, counted if wanted: cheaper than a branch that nobody can predict.
-        fronts[n_fronts] = t
-        n_fronts += shown & (area > 0)
-        backs[n_backs] = t
-        n_backs += shown & (area < 0)
-    return n_fronts, n_backs
+@_compiled
+def _turn_back(direction: np.ndarray, turn: np.ndarray) -> tuple[Any, Any, Any]:
+    """A direction of the camera's frame in the model's; float32."""
+    x, y, z = direction
+    return (
+        np.float32(x * turn[0, 0] + y * turn[1, 0] + z * turn[2, 0]),
+        np.float32(x * turn[0, 1] + y * turn[1, 1] + z * turn[2, 1]),
+        np.float32(x * turn[0, 2] + y * turn[1, 2] + z * turn[2, 2]),
+    )
 
 
-@numba.njit(cache=True, nogil=True)
-def _span(a: int, b: int, c: int, end: int) -> tuple[int, int]:
-    """The first and the last sample between three places, within the picture; samples lie at half-integers."""
-    first = (max(min(a, b, c), 0) + (_STEPS // 2 - 1)) >> _STEP_BITS
-    last = (min(max(a, b, c), end) - _STEPS // 2) >> _STEP_BITS
-    return first, last
+@_compiled
+def _pair(upper: Any, lower: Any) -> Any:
+    """Two int32 as one int64: half as many to gather."""
+    return (np.int64(upper) << np.int64(32)) | (np.int64(lower) & np.int64(0xFFFFFFFF))
 
 
-@numba.njit(cache=True, nogil=True)
-def _area(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> int:
-    """Twice the area of a triangle in squared steps, positive for front faces (y points down)."""
-    ax, ay = np.int64(x[a]), np.int64(y[a])
-    return (x[c] - ax) * (y[b] - ay) - (y[c] - ay) * (x[b] - ax)
+@_compiled
+def _halves(pair: Any) -> tuple[Any, Any]:
+    """The lower and the upper half of a `_pair`: x and y, or shades and depth."""
+    return np.int32(pair), np.int32(pair >> np.int64(32))
 
 
-@numba.njit(cache=True, nogil=True)
-def _fill(
-    triangles: np.ndarray, chosen: np.ndarray, shade: np.ndarray, backs: bool, canvas: _Canvas
-) -> None:
-    """Draws the chosen triangles, which all show the same side, into `canvas.samples`."""
-    x, y, depth, tiles = canvas.x, canvas.y, canvas.depth, canvas.tiles
-    samples, stride = canvas.samples.reshape(-1), np.int64(canvas.samples.shape[1])
-    end = _STEPS * (len(canvas.samples) - _BLOCK)
-    block = np.empty(_BLOCK * _BLOCK, np.int32)
-    for t in chosen:
+@_compiled
+def _choose(triangles: np.ndarray, canvas: _Canvas) -> np.ndarray:
+    """Lists the triangles whose box holds a sample by side and size: `canvas.chosen`; returns how many, [_KINDS].
+
+    Kinds are those seen from outside, first the small, then the medium, then the large ones, and then the same
+    of those seen from inside. One kind more is that of the triangles not to be seen.
+    """
+    corners, chosen, pairs, kinds = canvas.corners, canvas.chosen, canvas.pairs, canvas.whole
+    end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
+    counts = np.zeros(_KINDS + 1, np.int64)
+    second, third = np.int32(_KINDS // 2), np.int32(_KINDS)
+    for start in range(0, len(triangles), _CHUNK):
+        count = min(_CHUNK, len(triangles) - start)
+        for k in range(count):
+            t = start + k
+            pairs[k] = corners[np.uint32(triangles[t, 0]), 0]
+            pairs[k + _CHUNK] = corners[np.uint32(triangles[t, 1]), 0]
+            pairs[k + 2 * _CHUNK] = corners[np.uint32(triangles[t, 2]), 0]
+        for k in range(count):
+            ax, ay = _halves(pairs[k])
+            bx, by = _halves(pairs[k + _CHUNK])
+            cx, cy = _halves(pairs[k + 2 * _CHUNK])
+            low_x, high_x = min(ax, bx, cx), max(ax, bx, cx)
+            low_y, high_y = min(ay, by, cy), max(ay, by, cy)
+            width = _last(high_x) - _first(low_x)
+            height = _last(high_y) - _first(low_y)
+            inside = (_last(min(high_x, end)) >= _first(max(low_x, np.int32(0)))) & (
+                _last(min(high_y, end)) >= _first(max(low_y, np.int32(0)))
+            )
+            area = np.float64(cx - ax) * np.float64(by - ay) - np.float64(cy - ay) * np.float64(
+                bx - ax
+            )
+            size = np.int32(max(width, height) >= _SMALL) + np.int32(max(width, height) >= _MEDIUM)
+            shown = inside & (low_x > _BEHIND) & (area != 0)
+            kind = size if area > 0 else size + second
+            kinds[k] = kind if shown else third
+        for k in range(count):
+            kind = np.uint32(kinds[k])
+            chosen[kind, counts[kind]] = start + k
+            counts[kind] += 1
+    return counts[:_KINDS]
+
+
+@_compiled
+def _first(place: Any) -> Any:
+    """The first sample from a place on; samples lie at half-integers."""
+    return (place + np.int32(_STEPS // 2 - 1)) >> np.int32(_STEP_BITS)
+
+
+@_compiled
+def _last(place: Any) -> Any:
+    """The last sample up to a place."""
+    return (place - np.int32(_STEPS // 2)) >> np.int32(_STEP_BITS)
+
+
+@_compiled
+def _span(a: Any, b: Any, c: Any, end: Any) -> tuple[Any, Any]:
+    """The first and the last sample between three places, within the picture."""
+    return _first(max(min(a, b, c), np.int32(0))), _last(min(max(a, b, c), end))
+
+
+@_compiled
+def _gather(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Writes the corners of some triangles into `canvas.pairs`, counter-clockwise as they are seen."""
+    corners, pairs = canvas.corners, canvas.pairs
+    for k in range(len(chosen)):
+        t = np.uint32(chosen[k])
         a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
         if backs:
             b, c = c, b
-        left, right = _span(x[a], x[b], x[c], end)
-        top, bottom = _span(y[a], y[b], y[c], end)
-        depth_a, depth_b, depth_c = depth[a], depth[b], depth[c]
-        nearest = max(depth_a, depth_b, depth_c)
-        if backs and _hidden(tiles, left, right, top, bottom, np.int32(nearest)):
-            continue
-        ax, bx, cx = np.int64(x[a]), np.int64(x[b]), np.int64(x[c])
-        ay, by, cy = np.int64(y[a]), np.int64(y[b]), np.int64(y[c])
+        pairs[k], pairs[k + 3 * _CHUNK] = corners[a, 0], corners[a, 1]
+        pairs[k + _CHUNK], pairs[k + 4 * _CHUNK] = corners[b, 0], corners[b, 1]
+        pairs[k + 2 * _CHUNK], pairs[k + 5 * _CHUNK] = corners[c, 0], corners[c, 1]
 
-        # A sample is covered if it is on the inner side of all three edges, where these are not negative:
-        #   edge_a(p) = (c - b) x (p - b), and so on around the triangle; edge_a is 0 at b and c, the area at a.
-        # Samples are whole numbers of _STEPS apart, so after the first one dividing by _STEPS loses nothing.
-        px, py = _STEPS * left + _STEPS // 2, _STEPS * top + _STEPS // 2
-        edge_a = (cy - by) * (px - bx) - (cx - bx) * (py - by)
-        edge_b = (ay - cy) * (px - cx) - (ax - cx) * (py - cy)
-        edge_c = (by - ay) * (px - ax) - (bx - ax) * (py - ay)
 
-        # Depth and shade are a's, and edge_b / area and edge_c / area of the way to b's and c's.
-        per_area = 1.0 / np.float64(edge_a + edge_b + edge_c)
-        per_step = _STEPS * per_area
-        way_b, way_c = edge_b * per_area, edge_c * per_area
-        way_right_b, way_right_c = (ay - cy) * per_step, (by - ay) * per_step
-        way_down_b, way_down_c = (cx - ax) * per_step, (ax - bx) * per_step
-        change_b, change_c = np.float64(depth_b - depth_a), np.float64(depth_c - depth_a)
-        depth_first = depth_a + way_b * change_b + way_c * change_c
-        depth_right = np.float32(way_right_b * change_b + way_right_c * change_c)
-        depth_down = np.float32(way_down_b * change_b + way_down_c * change_c)
-        farthest = min(depth_a, depth_b, depth_c)
-        shade_a, shade_b, shade_c = shade[a], shade[b], shade[c]
-        half = np.float32(0.5)  # Shades are rounded, not cut.
-        change_b, change_c = np.float64(shade_b - shade_a), np.float64(shade_c - shade_a)
-        shade_first = shade_a + way_b * change_b + way_c * change_c + half
-        shade_right = np.float32(way_right_b * change_b + way_right_c * change_c)
-        shade_down = np.float32(way_down_b * change_b + way_down_c * change_c)
-        darkest = min(shade_a, shade_b, shade_c) + half
-        brightest = max(shade_a, shade_b, shade_c) + half
+# What _fill_small knows of some triangles, in `canvas.real`.
+(
+    _EDGE_A,
+    _EDGE_B,
+    _EDGE_C,
+    _RIGHT_A,
+    _RIGHT_B,
+    _RIGHT_C,
+    _DOWN_A,
+    _DOWN_B,
+    _DOWN_C,
+    _LEVEL,
+    _LEVEL_B,
+    _LEVEL_C,
+    _VALUE,
+    _VALUE_B,
+    _VALUE_C,
+) = range(0, 15 * _CHUNK, _CHUNK)
 
-        # Near an edge float32 is as exact as the integers were, for triangles up to 8192 samples long.
-        edge_a, edge_b, edge_c = edge_a >> _STEP_BITS, edge_b >> _STEP_BITS, edge_c >> _STEP_BITS
-        right_a, right_b, right_c = np.float32(cy - by), np.float32(ay - cy), np.float32(by - ay)
-        down_a, down_b, down_c = np.float32(bx - cx), np.float32(cx - ax), np.float32(ax - bx)
-        for i in range(0, bottom - top + 1, _BLOCK):
-            for j in range(0, right - left + 1, _BLOCK):
-                block_a = np.float32(edge_a + j * (cy - by) + i * (bx - cx))
-                block_b = np.float32(edge_b + j * (ay - cy) + i * (cx - ax))
-                block_c = np.float32(edge_c + j * (by - ay) + i * (ax - bx))
-                block_depth = np.float32(depth_first + j * depth_right + i * depth_down)
-                block_shade = np.float32(shade_first + j * shade_right + i * shade_down)
-                # One loop without branches or calls, which compilers turn into vector instructions.
-                for k in range(_BLOCK * _BLOCK):
-                    across, along = _COLUMNS[k], _ROWS[k]
-                    edge = min(
-                        block_a + across * right_a + along * down_a,
-                        block_b + across * right_b + along * down_b,
-                        block_c + across * right_c + along * down_c,
+
+@_compiled
+def _fill_small(
+    triangles: np.ndarray,
+    chosen: np.ndarray,
+    backs: bool,
+    square: tuple[int, ...],
+    canvas: _Canvas,
+) -> None:
+    """Draws triangles that have no more than `len(square)` samples in width or height.
+
+    A vector instruction works on one sample of many triangles. All is exact in float32: places differ by less than
+    (_MEDIUM + 1) * _STEPS, products by less than 24 bits.
+    """
+    samples, stride = canvas.samples.reshape(-1), np.int32(canvas.samples.shape[1])
+    pairs, real, whole = canvas.pairs, canvas.real, canvas.whole
+    steps, share, half = np.float32(_STEPS), np.float32(1 / _FINER), np.float32(0.5)
+    shift, mask = np.int32(0 if backs else 16), np.int32(0xFFFF)
+    for start in range(0, len(chosen), _CHUNK):
+        count = min(_CHUNK, len(chosen) - start)
+        _gather(triangles, chosen[start : start + count], backs, canvas)
+        for k in range(count):
+            ax, ay = _halves(pairs[k])
+            bx, by = _halves(pairs[k + _CHUNK])
+            cx, cy = _halves(pairs[k + 2 * _CHUNK])
+            left = _first(max(min(ax, bx, cx), np.int32(0)))
+            top = _first(max(min(ay, by, cy), np.int32(0)))
+            whole[k] = top * stride + left
+            # See _fill for what this means.
+            px = np.int32(_STEPS) * left + np.int32(_STEPS // 2)
+            py = np.int32(_STEPS) * top + np.int32(_STEPS // 2)
+            right_a, right_b, right_c = (
+                np.float32(cy - by),
+                np.float32(ay - cy),
+                np.float32(by - ay),
+            )
+            down_a, down_b, down_c = np.float32(bx - cx), np.float32(cx - ax), np.float32(ax - bx)
+            edge_a = right_a * np.float32(px - bx) + down_a * np.float32(py - by)
+            edge_b = right_b * np.float32(px - cx) + down_b * np.float32(py - cy)
+            edge_c = right_c * np.float32(px - ax) + down_c * np.float32(py - ay)
+            real[k + _EDGE_A], real[k + _EDGE_B], real[k + _EDGE_C] = edge_a, edge_b, edge_c
+            real[k + _RIGHT_A] = steps * right_a
+            real[k + _RIGHT_B] = steps * right_b
+            real[k + _RIGHT_C] = steps * right_c
+            real[k + _DOWN_A] = steps * down_a
+            real[k + _DOWN_B] = steps * down_b
+            real[k + _DOWN_C] = steps * down_c
+            shades_a, depth_a = _halves(pairs[k + 3 * _CHUNK])
+            shades_b, depth_b = _halves(pairs[k + 4 * _CHUNK])
+            shades_c, depth_c = _halves(pairs[k + 5 * _CHUNK])
+            per_area = share / (edge_a + edge_b + edge_c)
+            real[k + _LEVEL] = share * np.float32(depth_a)
+            real[k + _LEVEL_B] = per_area * np.float32(depth_b - depth_a)
+            real[k + _LEVEL_C] = per_area * np.float32(depth_c - depth_a)
+            shade_a = (shades_a >> shift) & mask
+            real[k + _VALUE] = share * np.float32(shade_a) + half
+            real[k + _VALUE_B] = per_area * np.float32(((shades_b >> shift) & mask) - shade_a)
+            real[k + _VALUE_C] = per_area * np.float32(((shades_c >> shift) & mask) - shade_a)
+        for row in range(len(square)):
+            along = np.float32(row)
+            found = canvas.found[row]
+            for k in range(count):
+                edge_a = real[k + _EDGE_A] + along * real[k + _DOWN_A]
+                edge_b = real[k + _EDGE_B] + along * real[k + _DOWN_B]
+                edge_c = real[k + _EDGE_C] + along * real[k + _DOWN_C]
+                for column in range(len(square)):
+                    level = (
+                        real[k + _LEVEL] + edge_b * real[k + _LEVEL_B] + edge_c * real[k + _LEVEL_C]
                     )
-                    level = block_depth + across * depth_right + along * depth_down
-                    value = block_shade + across * shade_right + along * shade_down
-                    level = min(max(level, farthest), nearest)
-                    value = min(max(value, darkest), brightest)
+                    value = (
+                        real[k + _VALUE] + edge_b * real[k + _VALUE_B] + edge_c * real[k + _VALUE_C]
+                    )
                     sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
-                    block[k] = sample if edge >= 0 else np.int32(_FARTHER_THAN_ALL)
-                at = np.uint64((top + i) * stride + left + j)
-                for row in range(_BLOCK):
-                    for column in range(_BLOCK):
-                        sample = block[row * _BLOCK + column]
-                        samples[at + np.uint64(column)] = max(
-                            samples[at + np.uint64(column)], sample
+                    covered = min(edge_a, edge_b, edge_c) >= np.float32(0)
+                    found[k + column * _CHUNK] = sample if covered else np.int32(_FARTHER_THAN_ALL)
+                    edge_a += real[k + _RIGHT_A]
+                    edge_b += real[k + _RIGHT_B]
+                    edge_c += real[k + _RIGHT_C]
+        for k in range(count):
+            at = np.uint64(whole[k])
+            for row in range(len(square)):
+                for column in range(len(square)):
+                    here = at + np.uint64(column)
+                    samples[here] = max(samples[here], canvas.found[row, k + column * _CHUNK])
+                at += np.uint64(stride)
+
+
+@_compiled
+def _fill_all(triangles: np.ndarray, counts: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Draws what `_choose` has listed of one side."""
+    small = _KINDS // 2 if backs else 0
+    medium, large = small + 1, small + 2
+    _fill_small(triangles, canvas.chosen[small, : counts[small]], backs, _SMALL_SQUARE, canvas)
+    _fill_small(triangles, canvas.chosen[medium, : counts[medium]], backs, _MEDIUM_SQUARE, canvas)
+    _fill(triangles, canvas.chosen[large, : counts[large]], backs, canvas)
+
+
+@numba.extending.intrinsic
+def _keep_nearer(
+    typing_context: Any, samples: Any, at: Any, block: Any, start: Any
+) -> tuple[Any, Any]:
+    """Compiles to samples[at : at + _BLOCK] = maximum(that, block[start : start + _BLOCK]), on vectors of _BLOCK.
+
+    Compilers that look for vectors in loops overlook such short ones.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = llvmlite.ir.VectorType(llvmlite.ir.IntType(32), _BLOCK).as_pointer()
+        places = []
+        for array, index, array_type in (
+            (arguments[0], arguments[1], signature.args[0]),
+            (arguments[2], arguments[3], signature.args[2]),
+        ):
+            data = context.make_array(array_type)(context, builder, array).data
+            places.append(builder.bitcast(builder.gep(data, [index]), vector))
+        old, new = (builder.load(place, align=4) for place in places)
+        nearer = builder.select(builder.icmp_signed(">", new, old), new, old)
+        builder.store(nearer, places[0], align=4)
+        return context.get_dummy_value()
+
+    return numba.types.void(samples, numba.types.int64, block, numba.types.int64), generate
+
+
+@_compiled
+def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Draws the chosen triangles, which all show the same side, into `canvas.samples`."""
+    pairs = canvas.pairs
+    samples, stride = canvas.samples.reshape(-1), np.int64(canvas.samples.shape[1])
+    end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
+    block = np.empty(_BLOCK * _BLOCK, np.int32)
+    whole, real, exact = canvas.whole, canvas.real, canvas.exact
+    shift, mask = np.int32(0 if backs else 16), np.int32(0xFFFF)
+    share = np.float32(1 / _FINER)
+    half = np.float32(0.5)  # Shades are rounded, not cut.
+    for start in range(0, len(chosen), _CHUNK):
+        count = min(_CHUNK, len(chosen) - start)
+        _gather(triangles, chosen[start : start + count], backs, canvas)
+        for k in range(count):
+            whole[k], whole[k + _CHUNK] = _halves(pairs[k])
+            whole[k + 2 * _CHUNK], whole[k + 3 * _CHUNK] = _halves(pairs[k + _CHUNK])
+            whole[k + 4 * _CHUNK], whole[k + 5 * _CHUNK] = _halves(pairs[k + 2 * _CHUNK])
+            whole[k + 13 * _CHUNK], whole[k + 10 * _CHUNK] = _halves(pairs[k + 3 * _CHUNK])
+            whole[k + 14 * _CHUNK], whole[k + 11 * _CHUNK] = _halves(pairs[k + 4 * _CHUNK])
+            whole[k + 15 * _CHUNK], whole[k + 12 * _CHUNK] = _halves(pairs[k + 5 * _CHUNK])
+        for k in range(count):
+            left, right = _span(whole[k], whole[k + 2 * _CHUNK], whole[k + 4 * _CHUNK], end)
+            top, bottom = _span(
+                whole[k + _CHUNK], whole[k + 3 * _CHUNK], whole[k + 5 * _CHUNK], end
+            )
+            (
+                whole[k + 6 * _CHUNK],
+                whole[k + 7 * _CHUNK],
+                whole[k + 8 * _CHUNK],
+                whole[k + 9 * _CHUNK],
+            ) = left, right, top, bottom
+            # A sample is covered if it is on the inner side of all three edges, where these are not negative:
+            #   edge_a(p) = (c - b) x (p - b), and so on around the triangle; edge_a is 0 at b and c, the area at a.
+            px = np.int32(_STEPS) * left + np.int32(_STEPS // 2)
+            py = np.int32(_STEPS) * top + np.int32(_STEPS // 2)
+            right_a, right_b, right_c = (
+                np.float64(whole[k + 5 * _CHUNK] - whole[k + 3 * _CHUNK]),
+                np.float64(whole[k + _CHUNK] - whole[k + 5 * _CHUNK]),
+                np.float64(whole[k + 3 * _CHUNK] - whole[k + _CHUNK]),
+            )
+            down_a, down_b, down_c = (
+                np.float64(whole[k + 2 * _CHUNK] - whole[k + 4 * _CHUNK]),
+                np.float64(whole[k + 4 * _CHUNK] - whole[k]),
+                np.float64(whole[k] - whole[k + 2 * _CHUNK]),
+            )
+            edge_a = right_a * np.float64(px - whole[k + 2 * _CHUNK]) + down_a * np.float64(
+                py - whole[k + 3 * _CHUNK]
+            )
+            edge_b = right_b * np.float64(px - whole[k + 4 * _CHUNK]) + down_b * np.float64(
+                py - whole[k + 5 * _CHUNK]
+            )
+            edge_c = right_c * np.float64(px - whole[k]) + down_c * np.float64(
+                py - whole[k + _CHUNK]
+            )
+
+            # Depth and shade are a's, and edge_b / area and edge_c / area of the way to b's and c's.
+            per_area = 1.0 / (edge_a + edge_b + edge_c)
+            per_step = _STEPS * per_area
+            way_b, way_c = edge_b * per_area, edge_c * per_area
+            way_right_b, way_right_c = right_b * per_step, right_c * per_step
+            way_down_b, way_down_c = down_b * per_step, down_c * per_step
+            first, second, third = (
+                share * np.float32(whole[k + 10 * _CHUNK]),
+                share * np.float32(whole[k + 11 * _CHUNK]),
+                share * np.float32(whole[k + 12 * _CHUNK]),
+            )
+            real[k + 2 * _CHUNK], real[k + 3 * _CHUNK] = (
+                min(first, second, third),
+                max(first, second, third),
+            )
+            change_b, change_c = np.float64(second - first), np.float64(third - first)
+            exact[k + 3 * _CHUNK] = first + way_b * change_b + way_c * change_c
+            real[k] = np.float32(way_right_b * change_b + way_right_c * change_c)
+            real[k + _CHUNK] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            first, second, third = (
+                share * np.float32((whole[k + 13 * _CHUNK] >> shift) & mask) + half,
+                share * np.float32((whole[k + 14 * _CHUNK] >> shift) & mask) + half,
+                share * np.float32((whole[k + 15 * _CHUNK] >> shift) & mask) + half,
+            )
+            real[k + 6 * _CHUNK], real[k + 7 * _CHUNK] = (
+                min(first, second, third),
+                max(first, second, third),
+            )
+            change_b, change_c = np.float64(second - first), np.float64(third - first)
+            exact[k + 4 * _CHUNK] = first + way_b * change_b + way_c * change_c
+            real[k + 4 * _CHUNK] = np.float32(way_right_b * change_b + way_right_c * change_c)
+            real[k + 5 * _CHUNK] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            # Samples are whole numbers of _STEPS apart: dividing by _STEPS and cutting loses nothing.
+            exact[k] = np.floor(edge_a * (1 / _STEPS))
+            exact[k + _CHUNK] = np.floor(edge_b * (1 / _STEPS))
+            exact[k + 2 * _CHUNK] = np.floor(edge_c * (1 / _STEPS))
+            real[k + 8 * _CHUNK], real[k + 9 * _CHUNK], real[k + 10 * _CHUNK] = (
+                right_a,
+                right_b,
+                right_c,
+            )
+            real[k + 11 * _CHUNK], real[k + 12 * _CHUNK], real[k + 13 * _CHUNK] = (
+                down_a,
+                down_b,
+                down_c,
+            )
+        for k in range(count):
+            left, right, top, bottom = (
+                whole[k + 6 * _CHUNK],
+                whole[k + 7 * _CHUNK],
+                whole[k + 8 * _CHUNK],
+                whole[k + 9 * _CHUNK],
+            )
+            # Near an edge float32 is as exact as whole numbers, for triangles up to 8192 samples long.
+            right_a, right_b, right_c = (
+                real[k + 8 * _CHUNK],
+                real[k + 9 * _CHUNK],
+                real[k + 10 * _CHUNK],
+            )
+            down_a, down_b, down_c = (
+                real[k + 11 * _CHUNK],
+                real[k + 12 * _CHUNK],
+                real[k + 13 * _CHUNK],
+            )
+            level_right, level_down, far, near = (
+                real[k],
+                real[k + _CHUNK],
+                real[k + 2 * _CHUNK],
+                real[k + 3 * _CHUNK],
+            )
+            value_right, value_down, dark, bright = (
+                real[k + 4 * _CHUNK],
+                real[k + 5 * _CHUNK],
+                real[k + 6 * _CHUNK],
+                real[k + 7 * _CHUNK],
+            )
+            for i in range(0, bottom - top + 1, _BLOCK):
+                for j in range(0, right - left + 1, _BLOCK):
+                    block_a = np.float32(exact[k] + j * right_a + i * down_a)
+                    block_b = np.float32(exact[k + _CHUNK] + j * right_b + i * down_b)
+                    block_c = np.float32(exact[k + 2 * _CHUNK] + j * right_c + i * down_c)
+                    block_depth = np.float32(
+                        exact[k + 3 * _CHUNK] + j * level_right + i * level_down
+                    )
+                    block_shade = np.float32(
+                        exact[k + 4 * _CHUNK] + j * value_right + i * value_down
+                    )
+                    # One loop without branches or calls, which compilers turn into vector instructions.
+                    for n in range(_BLOCK * _BLOCK):
+                        across, along = _COLUMNS[n], _ROWS[n]
+                        edge = min(
+                            block_a + across * right_a + along * down_a,
+                            block_b + across * right_b + along * down_b,
+                            block_c + across * right_c + along * down_c,
                         )
-                    at += np.uint64(stride)
+                        level = block_depth + across * level_right + along * level_down
+                        value = block_shade + across * value_right + along * value_down
+                        level = min(max(level, far), near)
+                        value = min(max(value, dark), bright)
+                        sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
+                        block[n] = sample if edge >= 0 else np.int32(_FARTHER_THAN_ALL)
+                    at = (top + i) * stride + left + j
+                    for row in range(_BLOCK):
+                        _keep_nearer(samples, at + row * stride, block, row * _BLOCK)
 
 
-@numba.njit(cache=True, nogil=True)
-def _hidden(tiles: np.ndarray, left: int, right: int, top: int, bottom: int, nearest: int) -> bool:
-    """Whether all that is seen around a triangle is nearer than its nearest corner."""
-    i, last_i = top >> _TILE_BITS, bottom >> _TILE_BITS
-    j, last_j = left >> _TILE_BITS, right >> _TILE_BITS
-    if last_i - i > 1 or last_j - j > 1:
-        return False  # Too large to be worth looking.
-    seen = min(min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j]))
-    return nearest < seen
+@_compiled
+def _leave_out_hidden(triangles: np.ndarray, counts: np.ndarray, canvas: _Canvas) -> None:
+    """Takes out of `canvas.chosen` what is seen from inside and has only nearer samples around it."""
+    corners, tiles = canvas.corners, canvas.tiles
+    end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
+    for kind in range(_KINDS // 2, _KINDS):
+        chosen = canvas.chosen[kind]
+        kept = 0
+        for n in range(counts[kind]):
+            t = np.uint32(chosen[n])
+            a, b, c = (
+                np.uint32(triangles[t, 0]),
+                np.uint32(triangles[t, 1]),
+                np.uint32(triangles[t, 2]),
+            )
+            ax, ay = _halves(corners[a, 0])
+            bx, by = _halves(corners[b, 0])
+            cx, cy = _halves(corners[c, 0])
+            left, right = _span(ax, bx, cx, end)
+            top, bottom = _span(ay, by, cy, end)
+            nearest = max(
+                _halves(corners[a, 1])[1], _halves(corners[b, 1])[1], _halves(corners[c, 1])[1]
+            )
+            nearest = nearest // np.int32(_FINER) + np.int32(1)  # what is drawn is a little off
+            i, last_i = np.uint32(top >> _TILE_BITS), np.uint32(bottom >> _TILE_BITS)
+            j, last_j = np.uint32(left >> _TILE_BITS), np.uint32(right >> _TILE_BITS)
+            seen = min(
+                min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j])
+            )
+            small = (last_i <= i + 1) & (last_j <= j + 1)  # Larger ones are not worth looking.
+            chosen[kept] = t
+            kept += not (small & (nearest < seen))
+        counts[kind] = kept
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _measure_tiles(canvas: _Canvas) -> None:
     """Finds the farthest depth in each square of samples: `canvas.tiles`."""
     samples, tiles = canvas.samples, canvas.tiles
@@ -675,7 +1076,7 @@ def _measure_tiles(canvas: _Canvas) -> None:
             tiles[i, j] = lowest[j * width : (j + 1) * width].min() >> _SHADE_BITS
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _average(samples: np.ndarray, ceiling: np.float32, supersample: int, image: np.ndarray) -> None:
     """Averages the shades of each pixel's samples into `image`, white where they are brighter."""
     size = len(image)

@@ -1,0 +1,34 @@
+"""The peers of the renderer draw the same pictures, so that their times may be compared."""
+
+import numpy as np
+import pytest
+
+from dcign_tf import scenes
+from dcign_tf.benchmarks import rendering
+from dcign_tf.benchmarks.sections import OURS
+
+
+@pytest.mark.parametrize("name", [rendering.VTK, rendering.VTK_CULLED, rendering.EMBREE])
+@pytest.mark.parametrize("case", rendering.CASES)
+def test_peers_draw_the_same_pictures(name: str, case: str) -> None:
+    for package in rendering._REQUIRES[name]:
+        pytest.importorskip(package, reason=f"{name} is a peer that nothing else needs")
+    model = scenes.load_source("builtin_face")
+    (batch,) = rendering.draw_batches(model, case, 4, count=1)
+    ours = rendering.renderer(OURS, model, 100).draw(batch)
+    theirs = rendering.renderer(name, model, 100).draw(batch)
+    assert ours.shape == theirs.shape == (4, 100, 100)
+    assert ours.dtype == theirs.dtype == np.uint8
+    for own, other in zip(ours / 255.0, theirs / 255.0, strict=True):
+        both, any_ = (own > 0.02) & (other > 0.02), (own > 0.02) | (other > 0.02)
+        assert both.sum() / any_.sum() > 0.98
+        assert np.abs(own - other)[both].mean() < 0.02
+
+
+def test_batches_of_one_identity_and_of_many() -> None:
+    model = scenes.load_source("builtin_face")
+    shared, each = (
+        rendering.draw_batches(model, case, 5, count=2)[1].coefficients for case in rendering.CASES
+    )
+    assert len(np.unique(shared, axis=0)) == 1
+    assert len(np.unique(each, axis=0)) == 5
