@@ -684,9 +684,9 @@ def _choose(triangles: np.ndarray, canvas: _Canvas) -> np.ndarray:
             kind = size if area > 0 else size + second
             kinds[k] = kind if shown else third
         for k in range(count):
-            kind = np.uint32(kinds[k])
-            chosen[kind, counts[kind]] = start + k
-            counts[kind] += 1
+            row = np.uint32(kinds[k])
+            chosen[row, counts[row]] = start + k
+            counts[row] += 1
     return counts[:_KINDS]
 
 

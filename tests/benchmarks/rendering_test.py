@@ -1,5 +1,8 @@
 """The peers of the renderer draw the same pictures, so that their times may be compared."""
 
+import concurrent.futures
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -8,15 +11,21 @@ from dcign_tf.benchmarks import rendering
 from dcign_tf.benchmarks.sections import OURS
 
 
+def _drawn(names: tuple[str, ...], case: str) -> list[np.ndarray]:
+    model = scenes.load_source("builtin_face")
+    (batch,) = rendering.draw_batches(model, case, 4, count=1)
+    return [rendering.renderer(name, model, 100).draw(batch) for name in names]
+
+
 @pytest.mark.parametrize("name", [rendering.VTK, rendering.VTK_CULLED, rendering.EMBREE])
 @pytest.mark.parametrize("case", rendering.CASES)
 def test_peers_draw_the_same_pictures(name: str, case: str) -> None:
     for package in rendering._REQUIRES[name]:
         pytest.importorskip(package, reason=f"{name} is a peer that nothing else needs")
-    model = scenes.load_source("builtin_face")
-    (batch,) = rendering.draw_batches(model, case, 4, count=1)
-    ours = rendering.renderer(OURS, model, 100).draw(batch)
-    theirs = rendering.renderer(name, model, 100).draw(batch)
+    # As in the benchmark, in a process of their own: Mesa under VTK does not get on with TensorFlow.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        ours, theirs = pool.submit(_drawn, (OURS, name), case).result()
     assert ours.shape == theirs.shape == (4, 100, 100)
     assert ours.dtype == theirs.dtype == np.uint8
     for own, other in zip(ours / 255.0, theirs / 255.0, strict=True):
