@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import dcign_tf.optimizers  # noqa: F401  (makes the optimizer in a trained model's file known to Keras)
 from dcign_tf import clamping, networks, objective
 from dcign_tf.calibration import Calibration
 from dcign_tf.clamping import clamp

@@ -63,6 +63,15 @@ def test_a_run_leaves_what_the_module_says(finished):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_process_that_never_trained_reads_the_model(finished):
+    path = str(finished[0] / "model.keras")
+    code = "import sys, dcign_tf; print(type(dcign_tf.load_model(sys.argv[1]).optimizer).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "Adam"
+
+
 def test_tensorboard_gets_scalars_histograms_and_pictures(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
