@@ -3,7 +3,7 @@
 
     python3 run.py quickstart [flags]    train on rendered faces, evaluate, re-render one (flags: of dcign-train)
     python3 run.py test [arguments]      the tests; without arguments (pytest's) with coverage
-    python3 run.py slow [arguments]      the tests that take minutes
+    python3 run.py slow [arguments]      the tests that take minutes: flag files in full, thousands of damaged files
     python3 run.py check [--fix]         formatter, linter, type checker, BUILD; --fix formats and mends
     python3 run.py install               nothing more: then `. .venv/bin/activate` gives all commands
 
