@@ -47,7 +47,7 @@ from typing import NoReturn
 from absl import flags
 from absl import logging as absl_logging
 
-from dcign_tf import errors
+from dcign_tf import errors, processes
 
 Main = Callable[[list[str]], int | None]
 
@@ -130,6 +130,7 @@ def execute(
         remaining = flag_values(list(argv))
         debug = "debug" in flag_values and bool(flag_values["debug"].value)
         _quiet_libraries(debug)
+        processes.share_memory_pool()
         if len(remaining) > 1 and not allow_arguments:
             raise errors.UsageError(
                 f"unexpected argument {remaining[1]!r}: everything is given by flags (--help lists them)"
