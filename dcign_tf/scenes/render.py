@@ -412,7 +412,12 @@ _FINER = 16  # Depths and shades of corners are whole numbers of 1 / _FINER.
 _BLOCK = 4  # triangles are drawn in squares of so many samples
 _COLUMNS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) % _BLOCK
 _ROWS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) // _BLOCK
-_TILE_BITS = 3  # back faces are compared with squares of 1 << _TILE_BITS samples
+_WINDOW = (
+    8  # back faces up to so many samples wide and high are compared with what is drawn around them
+)
+_ROW_BITS = (
+    2  # in squares of samples that begin with every row that is a multiple of 1 << _ROW_BITS
+)
 
 
 _SMALL, _MEDIUM = (
@@ -420,6 +425,7 @@ _SMALL, _MEDIUM = (
     4,
 )  # the most samples along a side of what _choose calls small and medium triangles
 _KINDS = 6  # of triangles
+_EXACT = 1 << 12  # products of differences of places up to so many steps are exact in float32
 # Compilers know the length of a tuple.
 _SMALL_SQUARE, _MEDIUM_SQUARE = tuple(range(_SMALL)), tuple(range(_MEDIUM))
 
@@ -447,9 +453,12 @@ class _Canvas(NamedTuple):
     """Memory that drawing an image needs, kept from image to image."""
 
     places: np.ndarray  # float32 [3, V], x, y and nearness
-    corners: (
+    positions: (
         np.ndarray
-    )  # int64 [V, 2]: pairs of y and x in steps from the top and the left, of depth and shades
+    )  # int64 [V], pairs of y and x of the vertices, in steps from the top and the left
+    looks: (
+        np.ndarray
+    )  # int64 [V], pairs of their depth and, again in two halves, their outer and inner shades
     chosen: np.ndarray  # int32 [_KINDS + 1, T]: the triangles of each kind, see _choose
     pairs: np.ndarray  # int64 [6 _CHUNK], the corners of some triangles, see _gather
     whole: (
@@ -461,20 +470,22 @@ class _Canvas(NamedTuple):
     samples: (
         np.ndarray
     )  # int32 [fine + _BLOCK, fine + _BLOCK]; blocks may stick out at the right and below
-    tiles: np.ndarray  # int32, the farthest depth in each square of samples
+    # int32 [ceil(fine / rows), fine + _WINDOW], the farthest depth of the _WINDOW or more rows of samples that begin
+    # with row i * rows, rows = 1 << _ROW_BITS, and the _WINDOW columns that begin with j, at [i, j]
+    windows: np.ndarray
 
     def fit(self, vertices: int, triangles: int) -> "_Canvas":
         """This one, or another where a mesh needs lists of other lengths."""
-        if (vertices, triangles) == (len(self.corners), self.chosen.shape[1]):
+        if (vertices, triangles) == (len(self.positions), self.chosen.shape[1]):
             return self
         return _Canvas.allocate(vertices, triangles, len(self.samples) - _BLOCK)
 
     @classmethod
     def allocate(cls, vertices: int, triangles: int, fine: int) -> "_Canvas":
-        tiles = (fine >> _TILE_BITS) + 1
         return cls(
             places=np.empty((vertices // _CHUNK, 3, _CHUNK), np.float32),
-            corners=np.empty((vertices, 2), np.int64),
+            positions=np.empty(vertices, np.int64),
+            looks=np.empty(vertices, np.int64),
             chosen=np.empty((_KINDS + 1, triangles), np.int32),
             pairs=np.empty(6 * _CHUNK, np.int64),
             whole=np.empty(16 * _CHUNK, np.int32),
@@ -482,7 +493,7 @@ class _Canvas(NamedTuple):
             found=np.empty((_MEDIUM, _MEDIUM * _CHUNK), np.int32),
             exact=np.empty(5 * _CHUNK, np.float64),
             samples=np.empty((fine + _BLOCK, fine + _BLOCK), np.int32),
-            tiles=np.empty((tiles, tiles), np.int32),
+            windows=np.empty(((fine >> _ROW_BITS) + 1, fine + _WINDOW), np.int32),
         )
 
 
@@ -529,7 +540,7 @@ def _draw(
         counts = _choose(mesh.triangles, canvas)
         canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
         _fill_all(mesh.triangles, counts, False, canvas)
-        _measure_tiles(canvas)
+        _measure_windows(canvas)
         _leave_out_hidden(mesh.triangles, counts, canvas)
         _fill_all(mesh.triangles, counts, True, canvas)
         _average(canvas.samples, surface.ceiling, supersample, images[i])
@@ -578,7 +589,7 @@ def _shade(
     surface: _Surface,
     canvas: _Canvas,
 ) -> None:
-    """Lights the vertices from either side, and writes down all about them: `canvas.corners`."""
+    """Lights the vertices from either side, and writes down all about them: `canvas.positions`, `looks`."""
     half = light.copy()
     half[2] += 1  # The viewer is far away compared with the head.
     length = math.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2])
@@ -598,7 +609,8 @@ def _shade(
     last = np.float32(last_index)
     for block in range(len(blocks)):
         mesh, places = blocks[block].reshape(-1), canvas.places[block].reshape(-1)
-        corners = canvas.corners[block * _CHUNK : (block + 1) * _CHUNK].reshape(-1)
+        positions = canvas.positions[block * _CHUNK : (block + 1) * _CHUNK]
+        looks = canvas.looks[block * _CHUNK : (block + 1) * _CHUNK]
         for k in range(_CHUNK):
             u, v, w = mesh[k + 3 * _CHUNK], mesh[k + 4 * _CHUNK], mesh[k + 5 * _CHUNK]
             lit = u * light_x + v * light_y + w * light_z
@@ -620,8 +632,8 @@ def _shade(
             inner = albedo * (ambient + diffuse * max(zero, -lit)) + (gleam if lit < zero else zero)
             outer, inner = min(full * outer, brightest), min(full * inner, brightest)
             depth = np.int32(min(places[k + 2 * _CHUNK] * far, deepest))
-            corners[2 * k] = _pair(np.int32(places[k + _CHUNK]), np.int32(places[k]))
-            corners[2 * k + 1] = _pair(depth, np.int32(outer) << np.int32(16) | np.int32(inner))
+            positions[k] = _pair(np.int32(places[k + _CHUNK]), np.int32(places[k]))
+            looks[k] = _pair(depth, np.int32(outer) << np.int32(16) | np.int32(inner))
 
 
 @_compiled
@@ -654,40 +666,60 @@ def _choose(triangles: np.ndarray, canvas: _Canvas) -> np.ndarray:
     Kinds are those seen from outside, first the small, then the medium, then the large ones, and then the same
     of those seen from inside. One kind more is that of the triangles not to be seen.
     """
-    corners, chosen, pairs, kinds = canvas.corners, canvas.chosen, canvas.pairs, canvas.whole
-    end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
-    counts = np.zeros(_KINDS + 1, np.int64)
-    second, third = np.int32(_KINDS // 2), np.int32(_KINDS)
+    positions, pairs, kinds = canvas.positions, canvas.pairs, canvas.whole
+    fine, zero = np.int32(len(canvas.samples) - _BLOCK), np.int32(0)
+    small, medium, exact = np.int32(_SMALL), np.int32(_MEDIUM), np.int32(_EXACT)
+    inner, none, unsure = np.int32(_KINDS // 2), np.int32(_KINDS), np.int32(_KINDS + 1)
+    # Lists are written one after the other: each ends where the next begins.
+    chosen, length = canvas.chosen.reshape(-1), canvas.chosen.shape[1]
+    ends = np.arange(_KINDS + 1) * length
     for start in range(0, len(triangles), _CHUNK):
         count = min(_CHUNK, len(triangles) - start)
         for k in range(count):
             t = start + k
-            pairs[k] = corners[np.uint32(triangles[t, 0]), 0]
-            pairs[k + _CHUNK] = corners[np.uint32(triangles[t, 1]), 0]
-            pairs[k + 2 * _CHUNK] = corners[np.uint32(triangles[t, 2]), 0]
+            pairs[k] = positions[np.uint32(triangles[t, 0])]
+            pairs[k + _CHUNK] = positions[np.uint32(triangles[t, 1])]
+            pairs[k + 2 * _CHUNK] = positions[np.uint32(triangles[t, 2])]
         for k in range(count):
             ax, ay = _halves(pairs[k])
             bx, by = _halves(pairs[k + _CHUNK])
             cx, cy = _halves(pairs[k + 2 * _CHUNK])
             low_x, high_x = min(ax, bx, cx), max(ax, bx, cx)
             low_y, high_y = min(ay, by, cy), max(ay, by, cy)
-            width = _last(high_x) - _first(low_x)
-            height = _last(high_y) - _first(low_y)
-            inside = (_last(min(high_x, end)) >= _first(max(low_x, np.int32(0)))) & (
-                _last(min(high_y, end)) >= _first(max(low_y, np.int32(0)))
+            left, right = _first(low_x), _last(high_x)
+            top, bottom = _first(low_y), _last(high_y)
+            inside = (
+                (left <= right)
+                & (top <= bottom)
+                & (right >= zero)
+                & (bottom >= zero)
+                & (left < fine)
+                & (top < fine)
+                & (low_x > _BEHIND)
             )
-            area = np.float64(cx - ax) * np.float64(by - ay) - np.float64(cy - ay) * np.float64(
+            area = np.float32(cx - ax) * np.float32(by - ay) - np.float32(cy - ay) * np.float32(
                 bx - ax
             )
-            size = np.int32(max(width, height) >= _SMALL) + np.int32(max(width, height) >= _MEDIUM)
-            shown = inside & (low_x > _BEHIND) & (area != 0)
-            kind = size if area > 0 else size + second
-            kinds[k] = kind if shown else third
+            size = max(right - left, bottom - top)
+            kind = np.int32(size >= small) + np.int32(size >= medium)
+            kind += inner if area < 0 else zero
+            kind = none if area == 0 else kind
+            kind = unsure if max(high_x - low_x, high_y - low_y) > exact else kind
+            kinds[k] = kind if inside else none
         for k in range(count):
-            kind = np.uint32(kinds[k])
-            chosen[kind, counts[kind]] = start + k
-            counts[kind] += 1
-    return counts[:_KINDS]
+            kind = kinds[k]
+            if kind == unsure:
+                ax, ay = _halves(pairs[k])
+                bx, by = _halves(pairs[k + _CHUNK])
+                cx, cy = _halves(pairs[k + 2 * _CHUNK])
+                left = np.float64(cx - ax) * np.float64(by - ay)
+                right = np.float64(cy - ay) * np.float64(bx - ax)
+                kind = inner - np.int32(1) if left > right else none - np.int32(left < right)
+            which = np.uint32(kind)
+            end = np.uint64(ends[which])
+            chosen[end] = start + k
+            ends[which] = end + np.uint64(1)
+    return (ends - np.arange(_KINDS + 1) * length)[:_KINDS]
 
 
 @_compiled
@@ -711,15 +743,15 @@ def _span(a: Any, b: Any, c: Any, end: Any) -> tuple[Any, Any]:
 @_compiled
 def _gather(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
     """Writes the corners of some triangles into `canvas.pairs`, counter-clockwise as they are seen."""
-    corners, pairs = canvas.corners, canvas.pairs
+    positions, looks, pairs = canvas.positions, canvas.looks, canvas.pairs
     for k in range(len(chosen)):
         t = np.uint32(chosen[k])
         a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
         if backs:
             b, c = c, b
-        pairs[k], pairs[k + 3 * _CHUNK] = corners[a, 0], corners[a, 1]
-        pairs[k + _CHUNK], pairs[k + 4 * _CHUNK] = corners[b, 0], corners[b, 1]
-        pairs[k + 2 * _CHUNK], pairs[k + 5 * _CHUNK] = corners[c, 0], corners[c, 1]
+        pairs[k], pairs[k + 3 * _CHUNK] = positions[a], looks[a]
+        pairs[k + _CHUNK], pairs[k + 4 * _CHUNK] = positions[b], looks[b]
+        pairs[k + 2 * _CHUNK], pairs[k + 5 * _CHUNK] = positions[c], looks[c]
 
 
 # What _fill_small knows of some triangles, in `canvas.real`.
@@ -1029,51 +1061,77 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
 @_compiled
 def _leave_out_hidden(triangles: np.ndarray, counts: np.ndarray, canvas: _Canvas) -> None:
     """Takes out of `canvas.chosen` what is seen from inside and has only nearer samples around it."""
-    corners, tiles = canvas.corners, canvas.tiles
+    pairs, whole = canvas.pairs, canvas.whole
+    windows, width = canvas.windows.reshape(-1), np.int32(canvas.windows.shape[1])
     end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
+    finer, one, most = np.int32(_FINER), np.int32(1), np.int32(_WINDOW)
     for kind in range(_KINDS // 2, _KINDS):
         chosen = canvas.chosen[kind]
         kept = 0
-        for n in range(counts[kind]):
-            t = np.uint32(chosen[n])
-            a, b, c = (
-                np.uint32(triangles[t, 0]),
-                np.uint32(triangles[t, 1]),
-                np.uint32(triangles[t, 2]),
-            )
-            ax, ay = _halves(corners[a, 0])
-            bx, by = _halves(corners[b, 0])
-            cx, cy = _halves(corners[c, 0])
-            left, right = _span(ax, bx, cx, end)
-            top, bottom = _span(ay, by, cy, end)
-            nearest = max(
-                _halves(corners[a, 1])[1], _halves(corners[b, 1])[1], _halves(corners[c, 1])[1]
-            )
-            nearest = nearest // np.int32(_FINER) + np.int32(1)  # what is drawn is a little off
-            i, last_i = np.uint32(top >> _TILE_BITS), np.uint32(bottom >> _TILE_BITS)
-            j, last_j = np.uint32(left >> _TILE_BITS), np.uint32(right >> _TILE_BITS)
-            seen = min(
-                min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j])
-            )
-            small = (last_i <= i + 1) & (last_j <= j + 1)  # Larger ones are not worth looking.
-            chosen[kept] = t
-            kept += not (small & (nearest < seen))
+        for start in range(0, counts[kind], _CHUNK):
+            count = min(_CHUNK, counts[kind] - start)
+            _gather(triangles, chosen[start : start + count], True, canvas)
+            for k in range(count):
+                ax, ay = _halves(pairs[k])
+                bx, by = _halves(pairs[k + _CHUNK])
+                cx, cy = _halves(pairs[k + 2 * _CHUNK])
+                left, right = _span(ax, bx, cx, end)
+                top, bottom = _span(ay, by, cy, end)
+                nearest = max(
+                    _halves(pairs[k + 3 * _CHUNK])[1],
+                    _halves(pairs[k + 4 * _CHUNK])[1],
+                    _halves(pairs[k + 5 * _CHUNK])[1],
+                )
+                nearest = nearest // finer + one  # What is drawn is a little off.
+                # Up to two windows cover it across, and two down; larger ones are not worth looking.
+                small = max(right - left, bottom - top) < np.int32(2) * most
+                last_left = max(right - most + one, left)
+                first_row = top >> np.int32(_ROW_BITS)
+                last_row = max(bottom - most + one, top) >> np.int32(_ROW_BITS)
+                whole[k] = first_row * width + left
+                whole[k + _CHUNK] = first_row * width + last_left
+                whole[k + 2 * _CHUNK] = last_row * width + left
+                whole[k + 3 * _CHUNK] = last_row * width + last_left
+                whole[k + 4 * _CHUNK] = nearest if small else np.int32(_NEAREST)
+            for k in range(count):
+                seen = min(
+                    windows[np.uint32(whole[k])],
+                    windows[np.uint32(whole[k + _CHUNK])],
+                    windows[np.uint32(whole[k + 2 * _CHUNK])],
+                    windows[np.uint32(whole[k + 3 * _CHUNK])],
+                )
+                chosen[kept] = chosen[start + k]
+                kept += whole[k + 4 * _CHUNK] >= seen
         counts[kind] = kept
 
 
 @_compiled
-def _measure_tiles(canvas: _Canvas) -> None:
-    """Finds the farthest depth in each square of samples: `canvas.tiles`."""
-    samples, tiles = canvas.samples, canvas.tiles
-    fine, width = len(samples) - _BLOCK, 1 << _TILE_BITS
-    lowest = np.empty(tiles.shape[1] * width, np.int32)
-    for i in range(len(tiles)):
-        lowest[:] = (1 << 31) - 1
-        for row in range(i * width, min(fine, (i + 1) * width)):
+def _measure_windows(canvas: _Canvas) -> None:
+    """Finds the farthest depth in many squares of samples: `canvas.windows`."""
+    samples, windows = canvas.samples, canvas.windows
+    fine, rows = len(samples) - _BLOCK, 1 << _ROW_BITS
+    windows[:] = (1 << 31) - 1
+    for i in range(len(windows)):
+        window = windows[i]
+        for row in range(i * rows, min(fine, (i + 1) * rows)):
+            line = samples[row]
             for column in range(fine):
-                lowest[column] = min(lowest[column], samples[row, column])
-        for j in range(tiles.shape[1]):
-            tiles[i, j] = lowest[j * width : (j + 1) * width].min() >> _SHADE_BITS
+                window[column] = min(window[column], line[column])
+    height = (_WINDOW + rows - 2) // rows + 1
+    for i in range(len(windows)):
+        window = windows[i]
+        for below in range(i + 1, min(len(windows), i + height)):
+            other = windows[below]
+            for column in range(fine):
+                window[column] = min(window[column], other[column])
+        reach = 1
+        while reach < _WINDOW:
+            further = window[reach:]
+            for column in range(fine):
+                window[column] = min(window[column], further[column])
+            reach *= 2
+        for column in range(fine):
+            window[column] >>= _SHADE_BITS
 
 
 @_compiled
