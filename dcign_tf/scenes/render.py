@@ -1029,16 +1029,20 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
                 real[k + 7 * _CHUNK],
             )
             for i in range(0, bottom - top + 1, _BLOCK):
+                edge_a = exact[k] + i * down_a
+                edge_b = exact[k + _CHUNK] + i * down_b
+                edge_c = exact[k + 2 * _CHUNK] + i * down_c
+                depth = exact[k + 3 * _CHUNK] + i * level_down
+                shade = exact[k + 4 * _CHUNK] + i * value_down
                 for j in range(0, right - left + 1, _BLOCK):
-                    block_a = np.float32(exact[k] + j * right_a + i * down_a)
-                    block_b = np.float32(exact[k + _CHUNK] + j * right_b + i * down_b)
-                    block_c = np.float32(exact[k + 2 * _CHUNK] + j * right_c + i * down_c)
-                    block_depth = np.float32(
-                        exact[k + 3 * _CHUNK] + j * level_right + i * level_down
-                    )
-                    block_shade = np.float32(
-                        exact[k + 4 * _CHUNK] + j * value_right + i * value_down
-                    )
+                    block_a, block_b = np.float32(edge_a), np.float32(edge_b)
+                    block_c = np.float32(edge_c)
+                    block_depth, block_shade = np.float32(depth), np.float32(shade)
+                    edge_a += _BLOCK * right_a
+                    edge_b += _BLOCK * right_b
+                    edge_c += _BLOCK * right_c
+                    depth += _BLOCK * level_right
+                    shade += _BLOCK * value_right
                     # One loop without branches or calls, which compilers turn into vector instructions.
                     for n in range(_BLOCK * _BLOCK):
                         across, along = _COLUMNS[n], _ROWS[n]
