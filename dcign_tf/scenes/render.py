@@ -461,10 +461,8 @@ class _Canvas(NamedTuple):
     )  # int64 [V], pairs of their depth and, again in two halves, their outer and inner shades
     chosen: np.ndarray  # int32 [_KINDS + 1, T]: the triangles of each kind, see _choose
     pairs: np.ndarray  # int64 [6 _CHUNK], the corners of some triangles, see _gather
-    whole: (
-        np.ndarray
-    )  # int32 [16 _CHUNK], more of them, in the order that those who work on them say
-    real: np.ndarray  # float32 [16 _CHUNK]
+    whole: np.ndarray  # int32 [5 _CHUNK], and what else is known of them
+    real: np.ndarray  # float32 [17 _CHUNK]
     found: np.ndarray  # int32 [_MEDIUM, _MEDIUM _CHUNK], their samples, row by row
     exact: np.ndarray  # float64 [5 _CHUNK]
     samples: (
@@ -488,8 +486,8 @@ class _Canvas(NamedTuple):
             looks=np.empty(vertices, np.int64),
             chosen=np.empty((_KINDS + 1, triangles), np.int32),
             pairs=np.empty(6 * _CHUNK, np.int64),
-            whole=np.empty(16 * _CHUNK, np.int32),
-            real=np.empty(16 * _CHUNK, np.float32),
+            whole=np.empty(5 * _CHUNK, np.int32),
+            real=np.empty(17 * _CHUNK, np.float32),
             found=np.empty((_MEDIUM, _MEDIUM * _CHUNK), np.int32),
             exact=np.empty(5 * _CHUNK, np.float64),
             samples=np.empty((fine + _BLOCK, fine + _BLOCK), np.int32),
@@ -539,10 +537,10 @@ def _draw(
         _shade(mesh.blocks, turn, light, nearest, surface, canvas)
         counts = _choose(mesh.triangles, canvas)
         canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
-        _fill_all(mesh.triangles, counts, False, canvas)
+        _fill(mesh.triangles, counts, False, canvas)
         _measure_windows(canvas)
         _leave_out_hidden(mesh.triangles, counts, canvas)
-        _fill_all(mesh.triangles, counts, True, canvas)
+        _fill(mesh.triangles, counts, True, canvas)
         _average(canvas.samples, surface.ceiling, supersample, images[i])
 
 
@@ -754,24 +752,26 @@ def _gather(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Can
         pairs[k + 2 * _CHUNK], pairs[k + 5 * _CHUNK] = positions[c], looks[c]
 
 
-# What _fill_small knows of some triangles, in `canvas.real`.
+# Where _fill_small and _fill_large keep what they know of some triangles, one after the other: in `canvas.real`
+(_EDGE_A, _EDGE_B, _EDGE_C, _RIGHT_A, _RIGHT_B, _RIGHT_C, _DOWN_A, _DOWN_B, _DOWN_C) = range(
+    0, 9 * _CHUNK, _CHUNK
+)
+# and behind those of the small ones
+(_LEVEL, _LEVEL_B, _LEVEL_C, _VALUE, _VALUE_B, _VALUE_C) = range(9 * _CHUNK, 15 * _CHUNK, _CHUNK)
+# or of the large ones,
 (
-    _EDGE_A,
-    _EDGE_B,
-    _EDGE_C,
-    _RIGHT_A,
-    _RIGHT_B,
-    _RIGHT_C,
-    _DOWN_A,
-    _DOWN_B,
-    _DOWN_C,
-    _LEVEL,
-    _LEVEL_B,
-    _LEVEL_C,
-    _VALUE,
-    _VALUE_B,
-    _VALUE_C,
-) = range(0, 15 * _CHUNK, _CHUNK)
+    _LEVEL_RIGHT,
+    _LEVEL_DOWN,
+    _FAR,
+    _NEAR,
+    _VALUE_RIGHT,
+    _VALUE_DOWN,
+    _DARK,
+    _BRIGHT,
+) = range(9 * _CHUNK, 17 * _CHUNK, _CHUNK)
+# whose edges are in `canvas.exact`, with two numbers more, and whose boxes are in `canvas.whole`.
+_EXACT_LEVEL, _EXACT_VALUE = 3 * _CHUNK, 4 * _CHUNK
+_LEFT, _TOP, _WIDTH, _HEIGHT = range(0, 4 * _CHUNK, _CHUNK)
 
 
 @_compiled
@@ -801,7 +801,7 @@ def _fill_small(
             left = _first(max(min(ax, bx, cx), np.int32(0)))
             top = _first(max(min(ay, by, cy), np.int32(0)))
             whole[k] = top * stride + left
-            # See _fill for what this means.
+            # See _fill_large for what this means.
             px = np.int32(_STEPS) * left + np.int32(_STEPS // 2)
             py = np.int32(_STEPS) * top + np.int32(_STEPS // 2)
             right_a, right_b, right_c = (
@@ -860,16 +860,6 @@ def _fill_small(
                 at += np.uint64(stride)
 
 
-@_compiled
-def _fill_all(triangles: np.ndarray, counts: np.ndarray, backs: bool, canvas: _Canvas) -> None:
-    """Draws what `_choose` has listed of one side."""
-    small = _KINDS // 2 if backs else 0
-    medium, large = small + 1, small + 2
-    _fill_small(triangles, canvas.chosen[small, : counts[small]], backs, _SMALL_SQUARE, canvas)
-    _fill_small(triangles, canvas.chosen[medium, : counts[medium]], backs, _MEDIUM_SQUARE, canvas)
-    _fill(triangles, canvas.chosen[large, : counts[large]], backs, canvas)
-
-
 @numba.extending.intrinsic
 def _keep_nearer(
     typing_context: Any, samples: Any, at: Any, block: Any, start: Any
@@ -897,60 +887,49 @@ def _keep_nearer(
 
 
 @_compiled
-def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
-    """Draws the chosen triangles, which all show the same side, into `canvas.samples`."""
+def _fill_large(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Draws triangles in squares of _BLOCK samples: a vector instruction works on all samples of a square."""
     pairs = canvas.pairs
     samples, stride = canvas.samples.reshape(-1), np.int64(canvas.samples.shape[1])
     end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
     block = np.empty(_BLOCK * _BLOCK, np.int32)
     whole, real, exact = canvas.whole, canvas.real, canvas.exact
     shift, mask = np.int32(0 if backs else 16), np.int32(0xFFFF)
-    share = np.float32(1 / _FINER)
+    share, one = np.float32(1 / _FINER), np.int32(1)
     half = np.float32(0.5)  # Shades are rounded, not cut.
     for start in range(0, len(chosen), _CHUNK):
         count = min(_CHUNK, len(chosen) - start)
         _gather(triangles, chosen[start : start + count], backs, canvas)
         for k in range(count):
-            whole[k], whole[k + _CHUNK] = _halves(pairs[k])
-            whole[k + 2 * _CHUNK], whole[k + 3 * _CHUNK] = _halves(pairs[k + _CHUNK])
-            whole[k + 4 * _CHUNK], whole[k + 5 * _CHUNK] = _halves(pairs[k + 2 * _CHUNK])
-            whole[k + 13 * _CHUNK], whole[k + 10 * _CHUNK] = _halves(pairs[k + 3 * _CHUNK])
-            whole[k + 14 * _CHUNK], whole[k + 11 * _CHUNK] = _halves(pairs[k + 4 * _CHUNK])
-            whole[k + 15 * _CHUNK], whole[k + 12 * _CHUNK] = _halves(pairs[k + 5 * _CHUNK])
-        for k in range(count):
-            left, right = _span(whole[k], whole[k + 2 * _CHUNK], whole[k + 4 * _CHUNK], end)
-            top, bottom = _span(
-                whole[k + _CHUNK], whole[k + 3 * _CHUNK], whole[k + 5 * _CHUNK], end
-            )
-            (
-                whole[k + 6 * _CHUNK],
-                whole[k + 7 * _CHUNK],
-                whole[k + 8 * _CHUNK],
-                whole[k + 9 * _CHUNK],
-            ) = left, right, top, bottom
+            ax, ay = _halves(pairs[k])
+            bx, by = _halves(pairs[k + _CHUNK])
+            cx, cy = _halves(pairs[k + 2 * _CHUNK])
+            shades_a, depth_a = _halves(pairs[k + 3 * _CHUNK])
+            shades_b, depth_b = _halves(pairs[k + 4 * _CHUNK])
+            shades_c, depth_c = _halves(pairs[k + 5 * _CHUNK])
+            left, right = _span(ax, bx, cx, end)
+            top, bottom = _span(ay, by, cy, end)
+            whole[k + _LEFT], whole[k + _WIDTH] = left, right - left + one
+            whole[k + _TOP], whole[k + _HEIGHT] = top, bottom - top + one
             # A sample is covered if it is on the inner side of all three edges, where these are not negative:
             #   edge_a(p) = (c - b) x (p - b), and so on around the triangle; edge_a is 0 at b and c, the area at a.
             px = np.int32(_STEPS) * left + np.int32(_STEPS // 2)
             py = np.int32(_STEPS) * top + np.int32(_STEPS // 2)
             right_a, right_b, right_c = (
-                np.float64(whole[k + 5 * _CHUNK] - whole[k + 3 * _CHUNK]),
-                np.float64(whole[k + _CHUNK] - whole[k + 5 * _CHUNK]),
-                np.float64(whole[k + 3 * _CHUNK] - whole[k + _CHUNK]),
+                np.float64(cy - by),
+                np.float64(ay - cy),
+                np.float64(by - ay),
             )
-            down_a, down_b, down_c = (
-                np.float64(whole[k + 2 * _CHUNK] - whole[k + 4 * _CHUNK]),
-                np.float64(whole[k + 4 * _CHUNK] - whole[k]),
-                np.float64(whole[k] - whole[k + 2 * _CHUNK]),
-            )
-            edge_a = right_a * np.float64(px - whole[k + 2 * _CHUNK]) + down_a * np.float64(
-                py - whole[k + 3 * _CHUNK]
-            )
-            edge_b = right_b * np.float64(px - whole[k + 4 * _CHUNK]) + down_b * np.float64(
-                py - whole[k + 5 * _CHUNK]
-            )
-            edge_c = right_c * np.float64(px - whole[k]) + down_c * np.float64(
-                py - whole[k + _CHUNK]
-            )
+            down_a, down_b, down_c = np.float64(bx - cx), np.float64(cx - ax), np.float64(ax - bx)
+            edge_a = right_a * np.float64(px - bx) + down_a * np.float64(py - by)
+            edge_b = right_b * np.float64(px - cx) + down_b * np.float64(py - cy)
+            edge_c = right_c * np.float64(px - ax) + down_c * np.float64(py - ay)
+            # Samples are whole numbers of _STEPS apart: dividing by _STEPS and cutting loses nothing.
+            exact[k + _EDGE_A] = np.floor(edge_a * (1 / _STEPS))
+            exact[k + _EDGE_B] = np.floor(edge_b * (1 / _STEPS))
+            exact[k + _EDGE_C] = np.floor(edge_c * (1 / _STEPS))
+            real[k + _RIGHT_A], real[k + _RIGHT_B], real[k + _RIGHT_C] = right_a, right_b, right_c
+            real[k + _DOWN_A], real[k + _DOWN_B], real[k + _DOWN_C] = down_a, down_b, down_c
 
             # Depth and shade are a's, and edge_b / area and edge_c / area of the way to b's and c's.
             per_area = 1.0 / (edge_a + edge_b + edge_c)
@@ -959,82 +938,45 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
             way_right_b, way_right_c = right_b * per_step, right_c * per_step
             way_down_b, way_down_c = down_b * per_step, down_c * per_step
             first, second, third = (
-                share * np.float32(whole[k + 10 * _CHUNK]),
-                share * np.float32(whole[k + 11 * _CHUNK]),
-                share * np.float32(whole[k + 12 * _CHUNK]),
-            )
-            real[k + 2 * _CHUNK], real[k + 3 * _CHUNK] = (
-                min(first, second, third),
-                max(first, second, third),
+                share * np.float32(depth_a),
+                share * np.float32(depth_b),
+                share * np.float32(depth_c),
             )
             change_b, change_c = np.float64(second - first), np.float64(third - first)
-            exact[k + 3 * _CHUNK] = first + way_b * change_b + way_c * change_c
-            real[k] = np.float32(way_right_b * change_b + way_right_c * change_c)
-            real[k + _CHUNK] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            exact[k + _EXACT_LEVEL] = first + way_b * change_b + way_c * change_c
+            real[k + _LEVEL_RIGHT] = np.float32(way_right_b * change_b + way_right_c * change_c)
+            real[k + _LEVEL_DOWN] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            real[k + _FAR], real[k + _NEAR] = min(first, second, third), max(first, second, third)
             first, second, third = (
-                share * np.float32((whole[k + 13 * _CHUNK] >> shift) & mask) + half,
-                share * np.float32((whole[k + 14 * _CHUNK] >> shift) & mask) + half,
-                share * np.float32((whole[k + 15 * _CHUNK] >> shift) & mask) + half,
-            )
-            real[k + 6 * _CHUNK], real[k + 7 * _CHUNK] = (
-                min(first, second, third),
-                max(first, second, third),
+                share * np.float32((shades_a >> shift) & mask) + half,
+                share * np.float32((shades_b >> shift) & mask) + half,
+                share * np.float32((shades_c >> shift) & mask) + half,
             )
             change_b, change_c = np.float64(second - first), np.float64(third - first)
-            exact[k + 4 * _CHUNK] = first + way_b * change_b + way_c * change_c
-            real[k + 4 * _CHUNK] = np.float32(way_right_b * change_b + way_right_c * change_c)
-            real[k + 5 * _CHUNK] = np.float32(way_down_b * change_b + way_down_c * change_c)
-            # Samples are whole numbers of _STEPS apart: dividing by _STEPS and cutting loses nothing.
-            exact[k] = np.floor(edge_a * (1 / _STEPS))
-            exact[k + _CHUNK] = np.floor(edge_b * (1 / _STEPS))
-            exact[k + 2 * _CHUNK] = np.floor(edge_c * (1 / _STEPS))
-            real[k + 8 * _CHUNK], real[k + 9 * _CHUNK], real[k + 10 * _CHUNK] = (
-                right_a,
-                right_b,
-                right_c,
-            )
-            real[k + 11 * _CHUNK], real[k + 12 * _CHUNK], real[k + 13 * _CHUNK] = (
-                down_a,
-                down_b,
-                down_c,
-            )
+            exact[k + _EXACT_VALUE] = first + way_b * change_b + way_c * change_c
+            real[k + _VALUE_RIGHT] = np.float32(way_right_b * change_b + way_right_c * change_c)
+            real[k + _VALUE_DOWN] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            real[k + _DARK] = min(first, second, third)
+            real[k + _BRIGHT] = max(first, second, third)
         for k in range(count):
-            left, right, top, bottom = (
-                whole[k + 6 * _CHUNK],
-                whole[k + 7 * _CHUNK],
-                whole[k + 8 * _CHUNK],
-                whole[k + 9 * _CHUNK],
-            )
             # Near an edge float32 is as exact as whole numbers, for triangles up to 8192 samples long.
             right_a, right_b, right_c = (
-                real[k + 8 * _CHUNK],
-                real[k + 9 * _CHUNK],
-                real[k + 10 * _CHUNK],
+                real[k + _RIGHT_A],
+                real[k + _RIGHT_B],
+                real[k + _RIGHT_C],
             )
-            down_a, down_b, down_c = (
-                real[k + 11 * _CHUNK],
-                real[k + 12 * _CHUNK],
-                real[k + 13 * _CHUNK],
-            )
-            level_right, level_down, far, near = (
-                real[k],
-                real[k + _CHUNK],
-                real[k + 2 * _CHUNK],
-                real[k + 3 * _CHUNK],
-            )
-            value_right, value_down, dark, bright = (
-                real[k + 4 * _CHUNK],
-                real[k + 5 * _CHUNK],
-                real[k + 6 * _CHUNK],
-                real[k + 7 * _CHUNK],
-            )
-            for i in range(0, bottom - top + 1, _BLOCK):
-                edge_a = exact[k] + i * down_a
-                edge_b = exact[k + _CHUNK] + i * down_b
-                edge_c = exact[k + 2 * _CHUNK] + i * down_c
-                depth = exact[k + 3 * _CHUNK] + i * level_down
-                shade = exact[k + 4 * _CHUNK] + i * value_down
-                for j in range(0, right - left + 1, _BLOCK):
+            down_a, down_b, down_c = real[k + _DOWN_A], real[k + _DOWN_B], real[k + _DOWN_C]
+            level_right, level_down = real[k + _LEVEL_RIGHT], real[k + _LEVEL_DOWN]
+            value_right, value_down = real[k + _VALUE_RIGHT], real[k + _VALUE_DOWN]
+            far, near = real[k + _FAR], real[k + _NEAR]
+            dark, bright = real[k + _DARK], real[k + _BRIGHT]
+            for i in range(0, whole[k + _HEIGHT], _BLOCK):
+                edge_a = exact[k + _EDGE_A] + i * down_a
+                edge_b = exact[k + _EDGE_B] + i * down_b
+                edge_c = exact[k + _EDGE_C] + i * down_c
+                depth = exact[k + _EXACT_LEVEL] + i * level_down
+                shade = exact[k + _EXACT_VALUE] + i * value_down
+                for j in range(0, whole[k + _WIDTH], _BLOCK):
                     block_a, block_b = np.float32(edge_a), np.float32(edge_b)
                     block_c = np.float32(edge_c)
                     block_depth, block_shade = np.float32(depth), np.float32(shade)
@@ -1057,9 +999,19 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
                         value = min(max(value, dark), bright)
                         sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
                         block[n] = sample if edge >= 0 else np.int32(_FARTHER_THAN_ALL)
-                    at = (top + i) * stride + left + j
+                    at = (whole[k + _TOP] + i) * stride + whole[k + _LEFT] + j
                     for row in range(_BLOCK):
                         _keep_nearer(samples, at + row * stride, block, row * _BLOCK)
+
+
+@_compiled
+def _fill(triangles: np.ndarray, counts: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Draws what `_choose` has listed of one side."""
+    small = _KINDS // 2 if backs else 0
+    medium, large = small + 1, small + 2
+    _fill_small(triangles, canvas.chosen[small, : counts[small]], backs, _SMALL_SQUARE, canvas)
+    _fill_small(triangles, canvas.chosen[medium, : counts[medium]], backs, _MEDIUM_SQUARE, canvas)
+    _fill_large(triangles, canvas.chosen[large, : counts[large]], backs, canvas)
 
 
 @_compiled
@@ -1143,14 +1095,19 @@ def _average(samples: np.ndarray, ceiling: np.float32, supersample: int, image: 
     """Averages the shades of each pixel's samples into `image`, white where they are brighter."""
     size = len(image)
     share = np.float32(255.0 / _SHADE_MASK / (supersample * supersample)) * ceiling
+    mask = np.int32(_SHADE_MASK)
     white = np.int32(min(np.float32(_SHADE_MASK) / ceiling, _BRIGHTEST))
-    sums = np.empty(size, np.int32)
+    fine = size * supersample
+    sums, totals = np.empty(fine, np.int32), np.empty(size, np.int32)
     for row in range(size):
         sums[:] = 0
-        for i in range(supersample):
-            for j in range(supersample):
-                for column in range(size):
-                    sample = samples[row * supersample + i, column * supersample + j]
-                    sums[column] += min(sample & _SHADE_MASK, white)
+        for i in range(row * supersample, (row + 1) * supersample):
+            line = samples[i]
+            for column in range(fine):
+                sums[column] += min(line[column] & mask, white)
+        totals[:] = 0
+        for j in range(supersample):
+            for column in range(size):
+                totals[column] += sums[column * supersample + j]
         for column in range(size):
-            image[row, column] = np.uint8(np.float32(sums[column]) * share + np.float32(0.5))
+            image[row, column] = np.uint8(np.float32(totals[column]) * share + np.float32(0.5))
