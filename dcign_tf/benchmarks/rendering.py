@@ -98,17 +98,11 @@ def drawing(name: str, source: str, path: str | None, image_size: int, batch: in
     return _Work(renderer(name, model, image_size), model, batch)
 
 
-def measure(settings: Settings, source: str = "builtin_face", path: str | None = None) -> Section:
-    """Times how long each takes to draw a mini-batch.
-
-    Args:
-        settings: what to measure.
-        source: a key of `scenes.SOURCES`.
-        path: where that source's files are, if it needs some.
-    """
+def measure(settings: Settings) -> Section:
+    """Times how long each takes to draw a mini-batch."""
     arguments = {
-        "source": source,
-        "path": path,
+        "source": settings.source,
+        "path": settings.source_path,
         "image_size": settings.image_size,
         "batch": settings.batch,
     }
@@ -154,7 +148,7 @@ def measure(settings: Settings, source: str = "builtin_face", path: str | None =
         rows,
         notes=[
             f"Time per image of a mini-batch of {settings.batch}: of one identity, whose mesh is made once, or of an "
-            f"identity each. The mesh is that of the source {source}; four samples per pixel.",
+            f"identity each. The mesh is that of the source {settings.source}; four samples per pixel.",
             f"{VTK_CULLED} leaves out what is seen from inside, so its pictures lack a little.",
         ],
         verdicts=verdicts,

@@ -148,7 +148,8 @@ def write(
 def as_json(where: Machine, settings: Settings, sections: Sequence[Section]) -> dict[str, Any]:
     """The same, fit for JSON."""
     # Where the data lie is nobody else's business.
-    what = {key: value for key, value in settings._asdict().items() if key != "data"}
+    private = ("data", "source_path")
+    what = {key: value for key, value in settings._asdict().items() if key not in private}
     return {
         "machine": where._asdict(),
         "settings": what,

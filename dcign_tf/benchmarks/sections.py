@@ -23,6 +23,8 @@ class Settings(NamedTuple):
         rounds: how often each candidate has its turn.
         warm_up: turns before those, which do not count.
         data: a data set of dcign-data to train on, at `image_size`; None to render one for the occasion.
+        source: whose mesh renderers draw, a key of `scenes.SOURCES`.
+        source_path: that source's files, if it needs some.
         quick: whether parts should be content with as little as shows that they work, whatever the figures.
     """
 
@@ -34,6 +36,8 @@ class Settings(NamedTuple):
     rounds: int = 15
     warm_up: int = 2
     data: str | None = None
+    source: str = "builtin_face"
+    source_path: str | None = None
     quick: bool = False
 
     @property

@@ -38,6 +38,15 @@ _DATA = flags.DEFINE_string(
     "folder of a data set (dcign-data) for the part pipeline; by default a small one is rendered for the occasion",
     flag_values=FLAGS,
 )
+_SOURCE = flags.DEFINE_string(
+    "source",
+    "builtin_face",
+    "whose mesh the part rendering draws: builtin_face, ict_facekit or morphable_model, as in dcign-data",
+    flag_values=FLAGS,
+)
+_SOURCE_PATH = flags.DEFINE_string(
+    "source_path", None, "that source's files, as in dcign-data", flag_values=FLAGS
+)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "folder for the report; by default it is printed only", flag_values=FLAGS
 )
@@ -52,6 +61,7 @@ _QUICK = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     """Measures as the flags say."""
     del argv
+    from dcign_tf import scenes
     from dcign_tf.benchmarks.sections import Settings
 
     parts = list(run.PARTS) if _PARTS.value is None else _PARTS.value
@@ -64,7 +74,16 @@ def main(argv: list[str]) -> None:
         raise UsageError("--output: got an empty name, must be a folder")
     if _DATA.value == "":
         raise UsageError("--data: got an empty name, must be a folder of dcign-data")
-    settings = Settings(rounds=_ROUNDS.value, data=_DATA.value)
+    if "rendering" in parts:
+        scenes.load_source(
+            _SOURCE.value, _SOURCE_PATH.value
+        )  # What is wrong with it is said at once.
+    settings = Settings(
+        rounds=_ROUNDS.value,
+        data=_DATA.value,
+        source=_SOURCE.value,
+        source_path=_SOURCE_PATH.value,
+    )
     if _QUICK.value:
         settings = settings._replace(
             image_size=38,

@@ -19,7 +19,7 @@ from dcign_tf.npz import read_array
 
 _FORMAT = 1
 _MAX_BYTES = 1 << 30  # of one stored array: some thirty times the largest of ICT-FaceKit
-_BLOCK = 1024  # floats of one mode handled at a time: small enough that a block of every mode stays in cache
+_BLOCK = 16384  # floats of one mode handled at a time: what is summed stays in cache, and modes are read in long rows
 _ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
     "mean_shape": (np.float32, 2),
     "shape_modes": (np.float32, 3),
@@ -206,8 +206,11 @@ def _combine(mean: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> np.nda
         for i in range(0, fours, 4):
             for k in range(0, mode_fours, 4):
                 _add_fours(out, modes, weights, i, k, start, stop)
+        for i in range(fours, n):
+            for k in range(0, mode_fours, 4):
+                _add_four(out[i], modes, weights[i], k, start, stop)
         for i in range(n):
-            for k in range(mode_fours if i < fours else 0, len(modes)):
+            for k in range(mode_fours, len(modes)):
                 row, mode, weight = out[i, start:stop], modes[k, start:stop], weights[i, k]
                 for j in range(stop - start):
                     row[j] += weight * mode[j]
@@ -236,3 +239,16 @@ def _add_fours(
         b[j] = b[j] + b0 * m0 + b1 * m1 + b2 * m2 + b3 * m3
         c[j] = c[j] + c0 * m0 + c1 * m1 + c2 * m2 + c3 * m3
         d[j] = d[j] + d0 * m0 + d1 * m1 + d2 * m2 + d3 * m3
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_four(
+    out: np.ndarray, modes: np.ndarray, weights: np.ndarray, k: int, start: int, stop: int
+) -> None:
+    """Adds four modes from k to one row: memory is quicker to read at four places at once."""
+    row = out[start:stop]
+    mode_0, mode_1 = modes[k, start:stop], modes[k + 1, start:stop]
+    mode_2, mode_3 = modes[k + 2, start:stop], modes[k + 3, start:stop]
+    w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+    for j in range(stop - start):
+        row[j] = row[j] + w0 * mode_0[j] + w1 * mode_1[j] + w2 * mode_2[j] + w3 * mode_3[j]

@@ -412,7 +412,12 @@ _FINER = 16  # Depths and shades of corners are whole numbers of 1 / _FINER.
 _BLOCK = 4  # triangles are drawn in squares of so many samples
 _COLUMNS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) % _BLOCK
 _ROWS = np.arange(_BLOCK * _BLOCK, dtype=np.float32) // _BLOCK
-_TILE_BITS = 3  # back faces are compared with squares of 1 << _TILE_BITS samples
+_WINDOW = (
+    8  # back faces up to so many samples wide and high are compared with what is drawn around them
+)
+_ROW_BITS = (
+    2  # in squares of samples that begin with every row that is a multiple of 1 << _ROW_BITS
+)
 
 
 _SMALL, _MEDIUM = (
@@ -420,6 +425,7 @@ _SMALL, _MEDIUM = (
     4,
 )  # the most samples along a side of what _choose calls small and medium triangles
 _KINDS = 6  # of triangles
+_EXACT = 1 << 12  # products of differences of places up to so many steps are exact in float32
 # Compilers know the length of a tuple.
 _SMALL_SQUARE, _MEDIUM_SQUARE = tuple(range(_SMALL)), tuple(range(_MEDIUM))
 
@@ -447,42 +453,45 @@ class _Canvas(NamedTuple):
     """Memory that drawing an image needs, kept from image to image."""
 
     places: np.ndarray  # float32 [3, V], x, y and nearness
-    corners: (
+    positions: (
         np.ndarray
-    )  # int64 [V, 2]: pairs of y and x in steps from the top and the left, of depth and shades
+    )  # int64 [V], pairs of y and x of the vertices, in steps from the top and the left
+    looks: (
+        np.ndarray
+    )  # int64 [V], pairs of their depth and, again in two halves, their outer and inner shades
     chosen: np.ndarray  # int32 [_KINDS + 1, T]: the triangles of each kind, see _choose
     pairs: np.ndarray  # int64 [6 _CHUNK], the corners of some triangles, see _gather
-    whole: (
-        np.ndarray
-    )  # int32 [16 _CHUNK], more of them, in the order that those who work on them say
-    real: np.ndarray  # float32 [16 _CHUNK]
+    whole: np.ndarray  # int32 [5 _CHUNK], and what else is known of them
+    real: np.ndarray  # float32 [17 _CHUNK]
     found: np.ndarray  # int32 [_MEDIUM, _MEDIUM _CHUNK], their samples, row by row
     exact: np.ndarray  # float64 [5 _CHUNK]
     samples: (
         np.ndarray
     )  # int32 [fine + _BLOCK, fine + _BLOCK]; blocks may stick out at the right and below
-    tiles: np.ndarray  # int32, the farthest depth in each square of samples
+    # int32 [ceil(fine / rows), fine + _WINDOW], the farthest depth of the _WINDOW or more rows of samples that begin
+    # with row i * rows, rows = 1 << _ROW_BITS, and the _WINDOW columns that begin with j, at [i, j]
+    windows: np.ndarray
 
     def fit(self, vertices: int, triangles: int) -> "_Canvas":
         """This one, or another where a mesh needs lists of other lengths."""
-        if (vertices, triangles) == (len(self.corners), self.chosen.shape[1]):
+        if (vertices, triangles) == (len(self.positions), self.chosen.shape[1]):
             return self
         return _Canvas.allocate(vertices, triangles, len(self.samples) - _BLOCK)
 
     @classmethod
     def allocate(cls, vertices: int, triangles: int, fine: int) -> "_Canvas":
-        tiles = (fine >> _TILE_BITS) + 1
         return cls(
             places=np.empty((vertices // _CHUNK, 3, _CHUNK), np.float32),
-            corners=np.empty((vertices, 2), np.int64),
+            positions=np.empty(vertices, np.int64),
+            looks=np.empty(vertices, np.int64),
             chosen=np.empty((_KINDS + 1, triangles), np.int32),
             pairs=np.empty(6 * _CHUNK, np.int64),
-            whole=np.empty(16 * _CHUNK, np.int32),
-            real=np.empty(16 * _CHUNK, np.float32),
+            whole=np.empty(5 * _CHUNK, np.int32),
+            real=np.empty(17 * _CHUNK, np.float32),
             found=np.empty((_MEDIUM, _MEDIUM * _CHUNK), np.int32),
             exact=np.empty(5 * _CHUNK, np.float64),
             samples=np.empty((fine + _BLOCK, fine + _BLOCK), np.int32),
-            tiles=np.empty((tiles, tiles), np.int32),
+            windows=np.empty(((fine >> _ROW_BITS) + 1, fine + _WINDOW), np.int32),
         )
 
 
@@ -528,10 +537,10 @@ def _draw(
         _shade(mesh.blocks, turn, light, nearest, surface, canvas)
         counts = _choose(mesh.triangles, canvas)
         canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
-        _fill_all(mesh.triangles, counts, False, canvas)
-        _measure_tiles(canvas)
+        _fill(mesh.triangles, counts, False, canvas)
+        _measure_windows(canvas)
         _leave_out_hidden(mesh.triangles, counts, canvas)
-        _fill_all(mesh.triangles, counts, True, canvas)
+        _fill(mesh.triangles, counts, True, canvas)
         _average(canvas.samples, surface.ceiling, supersample, images[i])
 
 
@@ -578,7 +587,7 @@ def _shade(
     surface: _Surface,
     canvas: _Canvas,
 ) -> None:
-    """Lights the vertices from either side, and writes down all about them: `canvas.corners`."""
+    """Lights the vertices from either side, and writes down all about them: `canvas.positions`, `looks`."""
     half = light.copy()
     half[2] += 1  # The viewer is far away compared with the head.
     length = math.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2])
@@ -598,7 +607,8 @@ def _shade(
     last = np.float32(last_index)
     for block in range(len(blocks)):
         mesh, places = blocks[block].reshape(-1), canvas.places[block].reshape(-1)
-        corners = canvas.corners[block * _CHUNK : (block + 1) * _CHUNK].reshape(-1)
+        positions = canvas.positions[block * _CHUNK : (block + 1) * _CHUNK]
+        looks = canvas.looks[block * _CHUNK : (block + 1) * _CHUNK]
         for k in range(_CHUNK):
             u, v, w = mesh[k + 3 * _CHUNK], mesh[k + 4 * _CHUNK], mesh[k + 5 * _CHUNK]
             lit = u * light_x + v * light_y + w * light_z
@@ -620,8 +630,8 @@ def _shade(
             inner = albedo * (ambient + diffuse * max(zero, -lit)) + (gleam if lit < zero else zero)
             outer, inner = min(full * outer, brightest), min(full * inner, brightest)
             depth = np.int32(min(places[k + 2 * _CHUNK] * far, deepest))
-            corners[2 * k] = _pair(np.int32(places[k + _CHUNK]), np.int32(places[k]))
-            corners[2 * k + 1] = _pair(depth, np.int32(outer) << np.int32(16) | np.int32(inner))
+            positions[k] = _pair(np.int32(places[k + _CHUNK]), np.int32(places[k]))
+            looks[k] = _pair(depth, np.int32(outer) << np.int32(16) | np.int32(inner))
 
 
 @_compiled
@@ -654,40 +664,60 @@ def _choose(triangles: np.ndarray, canvas: _Canvas) -> np.ndarray:
     Kinds are those seen from outside, first the small, then the medium, then the large ones, and then the same
     of those seen from inside. One kind more is that of the triangles not to be seen.
     """
-    corners, chosen, pairs, kinds = canvas.corners, canvas.chosen, canvas.pairs, canvas.whole
-    end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
-    counts = np.zeros(_KINDS + 1, np.int64)
-    second, third = np.int32(_KINDS // 2), np.int32(_KINDS)
+    positions, pairs, kinds = canvas.positions, canvas.pairs, canvas.whole
+    fine, zero = np.int32(len(canvas.samples) - _BLOCK), np.int32(0)
+    small, medium, exact = np.int32(_SMALL), np.int32(_MEDIUM), np.int32(_EXACT)
+    inner, none, unsure = np.int32(_KINDS // 2), np.int32(_KINDS), np.int32(_KINDS + 1)
+    # Lists are written one after the other: each ends where the next begins.
+    chosen, length = canvas.chosen.reshape(-1), canvas.chosen.shape[1]
+    ends = np.arange(_KINDS + 1) * length
     for start in range(0, len(triangles), _CHUNK):
         count = min(_CHUNK, len(triangles) - start)
         for k in range(count):
             t = start + k
-            pairs[k] = corners[np.uint32(triangles[t, 0]), 0]
-            pairs[k + _CHUNK] = corners[np.uint32(triangles[t, 1]), 0]
-            pairs[k + 2 * _CHUNK] = corners[np.uint32(triangles[t, 2]), 0]
+            pairs[k] = positions[np.uint32(triangles[t, 0])]
+            pairs[k + _CHUNK] = positions[np.uint32(triangles[t, 1])]
+            pairs[k + 2 * _CHUNK] = positions[np.uint32(triangles[t, 2])]
         for k in range(count):
             ax, ay = _halves(pairs[k])
             bx, by = _halves(pairs[k + _CHUNK])
             cx, cy = _halves(pairs[k + 2 * _CHUNK])
             low_x, high_x = min(ax, bx, cx), max(ax, bx, cx)
             low_y, high_y = min(ay, by, cy), max(ay, by, cy)
-            width = _last(high_x) - _first(low_x)
-            height = _last(high_y) - _first(low_y)
-            inside = (_last(min(high_x, end)) >= _first(max(low_x, np.int32(0)))) & (
-                _last(min(high_y, end)) >= _first(max(low_y, np.int32(0)))
+            left, right = _first(low_x), _last(high_x)
+            top, bottom = _first(low_y), _last(high_y)
+            inside = (
+                (left <= right)
+                & (top <= bottom)
+                & (right >= zero)
+                & (bottom >= zero)
+                & (left < fine)
+                & (top < fine)
+                & (low_x > _BEHIND)
             )
-            area = np.float64(cx - ax) * np.float64(by - ay) - np.float64(cy - ay) * np.float64(
+            area = np.float32(cx - ax) * np.float32(by - ay) - np.float32(cy - ay) * np.float32(
                 bx - ax
             )
-            size = np.int32(max(width, height) >= _SMALL) + np.int32(max(width, height) >= _MEDIUM)
-            shown = inside & (low_x > _BEHIND) & (area != 0)
-            kind = size if area > 0 else size + second
-            kinds[k] = kind if shown else third
+            size = max(right - left, bottom - top)
+            kind = np.int32(size >= small) + np.int32(size >= medium)
+            kind += inner if area < 0 else zero
+            kind = none if area == 0 else kind
+            kind = unsure if max(high_x - low_x, high_y - low_y) > exact else kind
+            kinds[k] = kind if inside else none
         for k in range(count):
-            row = np.uint32(kinds[k])
-            chosen[row, counts[row]] = start + k
-            counts[row] += 1
-    return counts[:_KINDS]
+            kind = kinds[k]
+            if kind == unsure:
+                ax, ay = _halves(pairs[k])
+                bx, by = _halves(pairs[k + _CHUNK])
+                cx, cy = _halves(pairs[k + 2 * _CHUNK])
+                left = np.float64(cx - ax) * np.float64(by - ay)
+                right = np.float64(cy - ay) * np.float64(bx - ax)
+                kind = inner - np.int32(1) if left > right else none - np.int32(left < right)
+            which = np.uint32(kind)
+            end = np.uint64(ends[which])
+            chosen[end] = start + k
+            ends[which] = end + np.uint64(1)
+    return (ends - np.arange(_KINDS + 1) * length)[:_KINDS]
 
 
 @_compiled
@@ -711,35 +741,37 @@ def _span(a: Any, b: Any, c: Any, end: Any) -> tuple[Any, Any]:
 @_compiled
 def _gather(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
     """Writes the corners of some triangles into `canvas.pairs`, counter-clockwise as they are seen."""
-    corners, pairs = canvas.corners, canvas.pairs
+    positions, looks, pairs = canvas.positions, canvas.looks, canvas.pairs
     for k in range(len(chosen)):
         t = np.uint32(chosen[k])
         a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
         if backs:
             b, c = c, b
-        pairs[k], pairs[k + 3 * _CHUNK] = corners[a, 0], corners[a, 1]
-        pairs[k + _CHUNK], pairs[k + 4 * _CHUNK] = corners[b, 0], corners[b, 1]
-        pairs[k + 2 * _CHUNK], pairs[k + 5 * _CHUNK] = corners[c, 0], corners[c, 1]
+        pairs[k], pairs[k + 3 * _CHUNK] = positions[a], looks[a]
+        pairs[k + _CHUNK], pairs[k + 4 * _CHUNK] = positions[b], looks[b]
+        pairs[k + 2 * _CHUNK], pairs[k + 5 * _CHUNK] = positions[c], looks[c]
 
 
-# What _fill_small knows of some triangles, in `canvas.real`.
+# Where _fill_small and _fill_large keep what they know of some triangles, one after the other: in `canvas.real`
+(_EDGE_A, _EDGE_B, _EDGE_C, _RIGHT_A, _RIGHT_B, _RIGHT_C, _DOWN_A, _DOWN_B, _DOWN_C) = range(
+    0, 9 * _CHUNK, _CHUNK
+)
+# and behind those of the small ones
+(_LEVEL, _LEVEL_B, _LEVEL_C, _VALUE, _VALUE_B, _VALUE_C) = range(9 * _CHUNK, 15 * _CHUNK, _CHUNK)
+# or of the large ones,
 (
-    _EDGE_A,
-    _EDGE_B,
-    _EDGE_C,
-    _RIGHT_A,
-    _RIGHT_B,
-    _RIGHT_C,
-    _DOWN_A,
-    _DOWN_B,
-    _DOWN_C,
-    _LEVEL,
-    _LEVEL_B,
-    _LEVEL_C,
-    _VALUE,
-    _VALUE_B,
-    _VALUE_C,
-) = range(0, 15 * _CHUNK, _CHUNK)
+    _LEVEL_RIGHT,
+    _LEVEL_DOWN,
+    _FAR,
+    _NEAR,
+    _VALUE_RIGHT,
+    _VALUE_DOWN,
+    _DARK,
+    _BRIGHT,
+) = range(9 * _CHUNK, 17 * _CHUNK, _CHUNK)
+# whose edges are in `canvas.exact`, with two numbers more, and whose boxes are in `canvas.whole`.
+_EXACT_LEVEL, _EXACT_VALUE = 3 * _CHUNK, 4 * _CHUNK
+_LEFT, _TOP, _WIDTH, _HEIGHT = range(0, 4 * _CHUNK, _CHUNK)
 
 
 @_compiled
@@ -769,7 +801,7 @@ def _fill_small(
             left = _first(max(min(ax, bx, cx), np.int32(0)))
             top = _first(max(min(ay, by, cy), np.int32(0)))
             whole[k] = top * stride + left
-            # See _fill for what this means.
+            # See _fill_large for what this means.
             px = np.int32(_STEPS) * left + np.int32(_STEPS // 2)
             py = np.int32(_STEPS) * top + np.int32(_STEPS // 2)
             right_a, right_b, right_c = (
@@ -828,16 +860,6 @@ def _fill_small(
                 at += np.uint64(stride)
 
 
-@_compiled
-def _fill_all(triangles: np.ndarray, counts: np.ndarray, backs: bool, canvas: _Canvas) -> None:
-    """Draws what `_choose` has listed of one side."""
-    small = _KINDS // 2 if backs else 0
-    medium, large = small + 1, small + 2
-    _fill_small(triangles, canvas.chosen[small, : counts[small]], backs, _SMALL_SQUARE, canvas)
-    _fill_small(triangles, canvas.chosen[medium, : counts[medium]], backs, _MEDIUM_SQUARE, canvas)
-    _fill(triangles, canvas.chosen[large, : counts[large]], backs, canvas)
-
-
 @numba.extending.intrinsic
 def _keep_nearer(
     typing_context: Any, samples: Any, at: Any, block: Any, start: Any
@@ -865,60 +887,49 @@ def _keep_nearer(
 
 
 @_compiled
-def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
-    """Draws the chosen triangles, which all show the same side, into `canvas.samples`."""
+def _fill_large(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Draws triangles in squares of _BLOCK samples: a vector instruction works on all samples of a square."""
     pairs = canvas.pairs
     samples, stride = canvas.samples.reshape(-1), np.int64(canvas.samples.shape[1])
     end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
     block = np.empty(_BLOCK * _BLOCK, np.int32)
     whole, real, exact = canvas.whole, canvas.real, canvas.exact
     shift, mask = np.int32(0 if backs else 16), np.int32(0xFFFF)
-    share = np.float32(1 / _FINER)
+    share, one = np.float32(1 / _FINER), np.int32(1)
     half = np.float32(0.5)  # Shades are rounded, not cut.
     for start in range(0, len(chosen), _CHUNK):
         count = min(_CHUNK, len(chosen) - start)
         _gather(triangles, chosen[start : start + count], backs, canvas)
         for k in range(count):
-            whole[k], whole[k + _CHUNK] = _halves(pairs[k])
-            whole[k + 2 * _CHUNK], whole[k + 3 * _CHUNK] = _halves(pairs[k + _CHUNK])
-            whole[k + 4 * _CHUNK], whole[k + 5 * _CHUNK] = _halves(pairs[k + 2 * _CHUNK])
-            whole[k + 13 * _CHUNK], whole[k + 10 * _CHUNK] = _halves(pairs[k + 3 * _CHUNK])
-            whole[k + 14 * _CHUNK], whole[k + 11 * _CHUNK] = _halves(pairs[k + 4 * _CHUNK])
-            whole[k + 15 * _CHUNK], whole[k + 12 * _CHUNK] = _halves(pairs[k + 5 * _CHUNK])
-        for k in range(count):
-            left, right = _span(whole[k], whole[k + 2 * _CHUNK], whole[k + 4 * _CHUNK], end)
-            top, bottom = _span(
-                whole[k + _CHUNK], whole[k + 3 * _CHUNK], whole[k + 5 * _CHUNK], end
-            )
-            (
-                whole[k + 6 * _CHUNK],
-                whole[k + 7 * _CHUNK],
-                whole[k + 8 * _CHUNK],
-                whole[k + 9 * _CHUNK],
-            ) = left, right, top, bottom
+            ax, ay = _halves(pairs[k])
+            bx, by = _halves(pairs[k + _CHUNK])
+            cx, cy = _halves(pairs[k + 2 * _CHUNK])
+            shades_a, depth_a = _halves(pairs[k + 3 * _CHUNK])
+            shades_b, depth_b = _halves(pairs[k + 4 * _CHUNK])
+            shades_c, depth_c = _halves(pairs[k + 5 * _CHUNK])
+            left, right = _span(ax, bx, cx, end)
+            top, bottom = _span(ay, by, cy, end)
+            whole[k + _LEFT], whole[k + _WIDTH] = left, right - left + one
+            whole[k + _TOP], whole[k + _HEIGHT] = top, bottom - top + one
             # A sample is covered if it is on the inner side of all three edges, where these are not negative:
             #   edge_a(p) = (c - b) x (p - b), and so on around the triangle; edge_a is 0 at b and c, the area at a.
             px = np.int32(_STEPS) * left + np.int32(_STEPS // 2)
             py = np.int32(_STEPS) * top + np.int32(_STEPS // 2)
             right_a, right_b, right_c = (
-                np.float64(whole[k + 5 * _CHUNK] - whole[k + 3 * _CHUNK]),
-                np.float64(whole[k + _CHUNK] - whole[k + 5 * _CHUNK]),
-                np.float64(whole[k + 3 * _CHUNK] - whole[k + _CHUNK]),
+                np.float64(cy - by),
+                np.float64(ay - cy),
+                np.float64(by - ay),
             )
-            down_a, down_b, down_c = (
-                np.float64(whole[k + 2 * _CHUNK] - whole[k + 4 * _CHUNK]),
-                np.float64(whole[k + 4 * _CHUNK] - whole[k]),
-                np.float64(whole[k] - whole[k + 2 * _CHUNK]),
-            )
-            edge_a = right_a * np.float64(px - whole[k + 2 * _CHUNK]) + down_a * np.float64(
-                py - whole[k + 3 * _CHUNK]
-            )
-            edge_b = right_b * np.float64(px - whole[k + 4 * _CHUNK]) + down_b * np.float64(
-                py - whole[k + 5 * _CHUNK]
-            )
-            edge_c = right_c * np.float64(px - whole[k]) + down_c * np.float64(
-                py - whole[k + _CHUNK]
-            )
+            down_a, down_b, down_c = np.float64(bx - cx), np.float64(cx - ax), np.float64(ax - bx)
+            edge_a = right_a * np.float64(px - bx) + down_a * np.float64(py - by)
+            edge_b = right_b * np.float64(px - cx) + down_b * np.float64(py - cy)
+            edge_c = right_c * np.float64(px - ax) + down_c * np.float64(py - ay)
+            # Samples are whole numbers of _STEPS apart: dividing by _STEPS and cutting loses nothing.
+            exact[k + _EDGE_A] = np.floor(edge_a * (1 / _STEPS))
+            exact[k + _EDGE_B] = np.floor(edge_b * (1 / _STEPS))
+            exact[k + _EDGE_C] = np.floor(edge_c * (1 / _STEPS))
+            real[k + _RIGHT_A], real[k + _RIGHT_B], real[k + _RIGHT_C] = right_a, right_b, right_c
+            real[k + _DOWN_A], real[k + _DOWN_B], real[k + _DOWN_C] = down_a, down_b, down_c
 
             # Depth and shade are a's, and edge_b / area and edge_c / area of the way to b's and c's.
             per_area = 1.0 / (edge_a + edge_b + edge_c)
@@ -927,86 +938,53 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
             way_right_b, way_right_c = right_b * per_step, right_c * per_step
             way_down_b, way_down_c = down_b * per_step, down_c * per_step
             first, second, third = (
-                share * np.float32(whole[k + 10 * _CHUNK]),
-                share * np.float32(whole[k + 11 * _CHUNK]),
-                share * np.float32(whole[k + 12 * _CHUNK]),
-            )
-            real[k + 2 * _CHUNK], real[k + 3 * _CHUNK] = (
-                min(first, second, third),
-                max(first, second, third),
+                share * np.float32(depth_a),
+                share * np.float32(depth_b),
+                share * np.float32(depth_c),
             )
             change_b, change_c = np.float64(second - first), np.float64(third - first)
-            exact[k + 3 * _CHUNK] = first + way_b * change_b + way_c * change_c
-            real[k] = np.float32(way_right_b * change_b + way_right_c * change_c)
-            real[k + _CHUNK] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            exact[k + _EXACT_LEVEL] = first + way_b * change_b + way_c * change_c
+            real[k + _LEVEL_RIGHT] = np.float32(way_right_b * change_b + way_right_c * change_c)
+            real[k + _LEVEL_DOWN] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            real[k + _FAR], real[k + _NEAR] = min(first, second, third), max(first, second, third)
             first, second, third = (
-                share * np.float32((whole[k + 13 * _CHUNK] >> shift) & mask) + half,
-                share * np.float32((whole[k + 14 * _CHUNK] >> shift) & mask) + half,
-                share * np.float32((whole[k + 15 * _CHUNK] >> shift) & mask) + half,
-            )
-            real[k + 6 * _CHUNK], real[k + 7 * _CHUNK] = (
-                min(first, second, third),
-                max(first, second, third),
+                share * np.float32((shades_a >> shift) & mask) + half,
+                share * np.float32((shades_b >> shift) & mask) + half,
+                share * np.float32((shades_c >> shift) & mask) + half,
             )
             change_b, change_c = np.float64(second - first), np.float64(third - first)
-            exact[k + 4 * _CHUNK] = first + way_b * change_b + way_c * change_c
-            real[k + 4 * _CHUNK] = np.float32(way_right_b * change_b + way_right_c * change_c)
-            real[k + 5 * _CHUNK] = np.float32(way_down_b * change_b + way_down_c * change_c)
-            # Samples are whole numbers of _STEPS apart: dividing by _STEPS and cutting loses nothing.
-            exact[k] = np.floor(edge_a * (1 / _STEPS))
-            exact[k + _CHUNK] = np.floor(edge_b * (1 / _STEPS))
-            exact[k + 2 * _CHUNK] = np.floor(edge_c * (1 / _STEPS))
-            real[k + 8 * _CHUNK], real[k + 9 * _CHUNK], real[k + 10 * _CHUNK] = (
-                right_a,
-                right_b,
-                right_c,
-            )
-            real[k + 11 * _CHUNK], real[k + 12 * _CHUNK], real[k + 13 * _CHUNK] = (
-                down_a,
-                down_b,
-                down_c,
-            )
+            exact[k + _EXACT_VALUE] = first + way_b * change_b + way_c * change_c
+            real[k + _VALUE_RIGHT] = np.float32(way_right_b * change_b + way_right_c * change_c)
+            real[k + _VALUE_DOWN] = np.float32(way_down_b * change_b + way_down_c * change_c)
+            real[k + _DARK] = min(first, second, third)
+            real[k + _BRIGHT] = max(first, second, third)
         for k in range(count):
-            left, right, top, bottom = (
-                whole[k + 6 * _CHUNK],
-                whole[k + 7 * _CHUNK],
-                whole[k + 8 * _CHUNK],
-                whole[k + 9 * _CHUNK],
-            )
             # Near an edge float32 is as exact as whole numbers, for triangles up to 8192 samples long.
             right_a, right_b, right_c = (
-                real[k + 8 * _CHUNK],
-                real[k + 9 * _CHUNK],
-                real[k + 10 * _CHUNK],
+                real[k + _RIGHT_A],
+                real[k + _RIGHT_B],
+                real[k + _RIGHT_C],
             )
-            down_a, down_b, down_c = (
-                real[k + 11 * _CHUNK],
-                real[k + 12 * _CHUNK],
-                real[k + 13 * _CHUNK],
-            )
-            level_right, level_down, far, near = (
-                real[k],
-                real[k + _CHUNK],
-                real[k + 2 * _CHUNK],
-                real[k + 3 * _CHUNK],
-            )
-            value_right, value_down, dark, bright = (
-                real[k + 4 * _CHUNK],
-                real[k + 5 * _CHUNK],
-                real[k + 6 * _CHUNK],
-                real[k + 7 * _CHUNK],
-            )
-            for i in range(0, bottom - top + 1, _BLOCK):
-                for j in range(0, right - left + 1, _BLOCK):
-                    block_a = np.float32(exact[k] + j * right_a + i * down_a)
-                    block_b = np.float32(exact[k + _CHUNK] + j * right_b + i * down_b)
-                    block_c = np.float32(exact[k + 2 * _CHUNK] + j * right_c + i * down_c)
-                    block_depth = np.float32(
-                        exact[k + 3 * _CHUNK] + j * level_right + i * level_down
-                    )
-                    block_shade = np.float32(
-                        exact[k + 4 * _CHUNK] + j * value_right + i * value_down
-                    )
+            down_a, down_b, down_c = real[k + _DOWN_A], real[k + _DOWN_B], real[k + _DOWN_C]
+            level_right, level_down = real[k + _LEVEL_RIGHT], real[k + _LEVEL_DOWN]
+            value_right, value_down = real[k + _VALUE_RIGHT], real[k + _VALUE_DOWN]
+            far, near = real[k + _FAR], real[k + _NEAR]
+            dark, bright = real[k + _DARK], real[k + _BRIGHT]
+            for i in range(0, whole[k + _HEIGHT], _BLOCK):
+                edge_a = exact[k + _EDGE_A] + i * down_a
+                edge_b = exact[k + _EDGE_B] + i * down_b
+                edge_c = exact[k + _EDGE_C] + i * down_c
+                depth = exact[k + _EXACT_LEVEL] + i * level_down
+                shade = exact[k + _EXACT_VALUE] + i * value_down
+                for j in range(0, whole[k + _WIDTH], _BLOCK):
+                    block_a, block_b = np.float32(edge_a), np.float32(edge_b)
+                    block_c = np.float32(edge_c)
+                    block_depth, block_shade = np.float32(depth), np.float32(shade)
+                    edge_a += _BLOCK * right_a
+                    edge_b += _BLOCK * right_b
+                    edge_c += _BLOCK * right_c
+                    depth += _BLOCK * level_right
+                    shade += _BLOCK * value_right
                     # One loop without branches or calls, which compilers turn into vector instructions.
                     for n in range(_BLOCK * _BLOCK):
                         across, along = _COLUMNS[n], _ROWS[n]
@@ -1021,59 +999,95 @@ def _fill(triangles: np.ndarray, chosen: np.ndarray, backs: bool, canvas: _Canva
                         value = min(max(value, dark), bright)
                         sample = np.int32((np.int32(level) << _SHADE_BITS) | np.int32(value))
                         block[n] = sample if edge >= 0 else np.int32(_FARTHER_THAN_ALL)
-                    at = (top + i) * stride + left + j
+                    at = (whole[k + _TOP] + i) * stride + whole[k + _LEFT] + j
                     for row in range(_BLOCK):
                         _keep_nearer(samples, at + row * stride, block, row * _BLOCK)
 
 
 @_compiled
+def _fill(triangles: np.ndarray, counts: np.ndarray, backs: bool, canvas: _Canvas) -> None:
+    """Draws what `_choose` has listed of one side."""
+    small = _KINDS // 2 if backs else 0
+    medium, large = small + 1, small + 2
+    _fill_small(triangles, canvas.chosen[small, : counts[small]], backs, _SMALL_SQUARE, canvas)
+    _fill_small(triangles, canvas.chosen[medium, : counts[medium]], backs, _MEDIUM_SQUARE, canvas)
+    _fill_large(triangles, canvas.chosen[large, : counts[large]], backs, canvas)
+
+
+@_compiled
 def _leave_out_hidden(triangles: np.ndarray, counts: np.ndarray, canvas: _Canvas) -> None:
     """Takes out of `canvas.chosen` what is seen from inside and has only nearer samples around it."""
-    corners, tiles = canvas.corners, canvas.tiles
+    pairs, whole = canvas.pairs, canvas.whole
+    windows, width = canvas.windows.reshape(-1), np.int32(canvas.windows.shape[1])
     end = np.int32(_STEPS * (len(canvas.samples) - _BLOCK))
+    finer, one, most = np.int32(_FINER), np.int32(1), np.int32(_WINDOW)
     for kind in range(_KINDS // 2, _KINDS):
         chosen = canvas.chosen[kind]
         kept = 0
-        for n in range(counts[kind]):
-            t = np.uint32(chosen[n])
-            a, b, c = (
-                np.uint32(triangles[t, 0]),
-                np.uint32(triangles[t, 1]),
-                np.uint32(triangles[t, 2]),
-            )
-            ax, ay = _halves(corners[a, 0])
-            bx, by = _halves(corners[b, 0])
-            cx, cy = _halves(corners[c, 0])
-            left, right = _span(ax, bx, cx, end)
-            top, bottom = _span(ay, by, cy, end)
-            nearest = max(
-                _halves(corners[a, 1])[1], _halves(corners[b, 1])[1], _halves(corners[c, 1])[1]
-            )
-            nearest = nearest // np.int32(_FINER) + np.int32(1)  # what is drawn is a little off
-            i, last_i = np.uint32(top >> _TILE_BITS), np.uint32(bottom >> _TILE_BITS)
-            j, last_j = np.uint32(left >> _TILE_BITS), np.uint32(right >> _TILE_BITS)
-            seen = min(
-                min(tiles[i, j], tiles[i, last_j]), min(tiles[last_i, j], tiles[last_i, last_j])
-            )
-            small = (last_i <= i + 1) & (last_j <= j + 1)  # Larger ones are not worth looking.
-            chosen[kept] = t
-            kept += not (small & (nearest < seen))
+        for start in range(0, counts[kind], _CHUNK):
+            count = min(_CHUNK, counts[kind] - start)
+            _gather(triangles, chosen[start : start + count], True, canvas)
+            for k in range(count):
+                ax, ay = _halves(pairs[k])
+                bx, by = _halves(pairs[k + _CHUNK])
+                cx, cy = _halves(pairs[k + 2 * _CHUNK])
+                left, right = _span(ax, bx, cx, end)
+                top, bottom = _span(ay, by, cy, end)
+                nearest = max(
+                    _halves(pairs[k + 3 * _CHUNK])[1],
+                    _halves(pairs[k + 4 * _CHUNK])[1],
+                    _halves(pairs[k + 5 * _CHUNK])[1],
+                )
+                nearest = nearest // finer + one  # What is drawn is a little off.
+                # Up to two windows cover it across, and two down; larger ones are not worth looking.
+                small = max(right - left, bottom - top) < np.int32(2) * most
+                last_left = max(right - most + one, left)
+                first_row = top >> np.int32(_ROW_BITS)
+                last_row = max(bottom - most + one, top) >> np.int32(_ROW_BITS)
+                whole[k] = first_row * width + left
+                whole[k + _CHUNK] = first_row * width + last_left
+                whole[k + 2 * _CHUNK] = last_row * width + left
+                whole[k + 3 * _CHUNK] = last_row * width + last_left
+                whole[k + 4 * _CHUNK] = nearest if small else np.int32(_NEAREST)
+            for k in range(count):
+                seen = min(
+                    windows[np.uint32(whole[k])],
+                    windows[np.uint32(whole[k + _CHUNK])],
+                    windows[np.uint32(whole[k + 2 * _CHUNK])],
+                    windows[np.uint32(whole[k + 3 * _CHUNK])],
+                )
+                chosen[kept] = chosen[start + k]
+                kept += whole[k + 4 * _CHUNK] >= seen
         counts[kind] = kept
 
 
 @_compiled
-def _measure_tiles(canvas: _Canvas) -> None:
-    """Finds the farthest depth in each square of samples: `canvas.tiles`."""
-    samples, tiles = canvas.samples, canvas.tiles
-    fine, width = len(samples) - _BLOCK, 1 << _TILE_BITS
-    lowest = np.empty(tiles.shape[1] * width, np.int32)
-    for i in range(len(tiles)):
-        lowest[:] = (1 << 31) - 1
-        for row in range(i * width, min(fine, (i + 1) * width)):
+def _measure_windows(canvas: _Canvas) -> None:
+    """Finds the farthest depth in many squares of samples: `canvas.windows`."""
+    samples, windows = canvas.samples, canvas.windows
+    fine, rows = len(samples) - _BLOCK, 1 << _ROW_BITS
+    windows[:] = (1 << 31) - 1
+    for i in range(len(windows)):
+        window = windows[i]
+        for row in range(i * rows, min(fine, (i + 1) * rows)):
+            line = samples[row]
             for column in range(fine):
-                lowest[column] = min(lowest[column], samples[row, column])
-        for j in range(tiles.shape[1]):
-            tiles[i, j] = lowest[j * width : (j + 1) * width].min() >> _SHADE_BITS
+                window[column] = min(window[column], line[column])
+    height = (_WINDOW + rows - 2) // rows + 1
+    for i in range(len(windows)):
+        window = windows[i]
+        for below in range(i + 1, min(len(windows), i + height)):
+            other = windows[below]
+            for column in range(fine):
+                window[column] = min(window[column], other[column])
+        reach = 1
+        while reach < _WINDOW:
+            further = window[reach:]
+            for column in range(fine):
+                window[column] = min(window[column], further[column])
+            reach *= 2
+        for column in range(fine):
+            window[column] >>= _SHADE_BITS
 
 
 @_compiled
@@ -1081,14 +1095,19 @@ def _average(samples: np.ndarray, ceiling: np.float32, supersample: int, image: 
     """Averages the shades of each pixel's samples into `image`, white where they are brighter."""
     size = len(image)
     share = np.float32(255.0 / _SHADE_MASK / (supersample * supersample)) * ceiling
+    mask = np.int32(_SHADE_MASK)
     white = np.int32(min(np.float32(_SHADE_MASK) / ceiling, _BRIGHTEST))
-    sums = np.empty(size, np.int32)
+    fine = size * supersample
+    sums, totals = np.empty(fine, np.int32), np.empty(size, np.int32)
     for row in range(size):
         sums[:] = 0
-        for i in range(supersample):
-            for j in range(supersample):
-                for column in range(size):
-                    sample = samples[row * supersample + i, column * supersample + j]
-                    sums[column] += min(sample & _SHADE_MASK, white)
+        for i in range(row * supersample, (row + 1) * supersample):
+            line = samples[i]
+            for column in range(fine):
+                sums[column] += min(line[column] & mask, white)
+        totals[:] = 0
+        for j in range(supersample):
+            for column in range(size):
+                totals[column] += sums[column * supersample + j]
         for column in range(size):
-            image[row, column] = np.uint8(np.float32(sums[column]) * share + np.float32(0.5))
+            image[row, column] = np.uint8(np.float32(totals[column]) * share + np.float32(0.5))

@@ -69,7 +69,7 @@ def test_numbers_are_near_enough(value: float) -> None:
 
 
 def test_files(tmp_path: pathlib.Path) -> None:
-    settings = Settings(data="/secret/place")
+    settings = Settings(data="/secret/place", source_path="/secret/place")
     report.write(tmp_path, _WHERE, settings, _SECTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         report.JSON,

@@ -49,6 +49,12 @@ def test_everything_on_tiny_networks(
         (("--rounds=1",), 2, "--rounds"),
         (("--output=",), 2, "--output: got an empty name"),
         (("--data=",), 2, "--data: got an empty name"),
+        (
+            ("--parts=rendering", "--source=face"),
+            2,
+            "--source: got 'face', must be one of builtin_",
+        ),
+        (("--parts=rendering", "--source=ict_facekit"), 2, "--source_path: missing"),
         (("--output={file}",), 2, "--output: {file} cannot be a folder"),
         (("--parts=pipeline", "--data={folder}/none"), 1, "none"),
         (("--parts=pipeline", "--data={folder}"), 1, "{folder}"),
