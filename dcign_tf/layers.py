@@ -153,6 +153,34 @@ class UnpoolConv2D(_Convolution):
 
 
 @keras.saving.register_keras_serializable("dcign_tf")
+class FewFiltersConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` ("valid", no strides) for so few filters that a matrix product would have hardly a column.
+
+    Each pixel is multiplied with all taps of all filters in one matrix product, and the products are shifted and added.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Applies the layer."""
+        taps, height, width, channels = self.kernel_size[0], *inputs.shape[1:]
+        kernel = tf.transpose(tf.convert_to_tensor(self.kernel), [0, 1, 3, 2])
+        products = tf.matmul(
+            tf.reshape(kernel, [-1, channels]),
+            tf.reshape(inputs, [-1, channels]),
+            transpose_b=True,
+        )
+        # Channels first: then what is shifted and added are whole rows.
+        products = tf.reshape(products, [taps, taps, self.filters, -1, height, width])
+        rows, columns = height - taps + 1, width - taps + 1
+        shifted = [
+            products[a, b, :, :, a : a + rows, b : b + columns]
+            for a in range(taps)
+            for b in range(taps)
+        ]
+        y = tf.transpose(tf.add_n(shifted), [1, 2, 3, 0])
+        return self.activation(tf.nn.bias_add(y, tf.convert_to_tensor(self.bias)))
+
+
+@keras.saving.register_keras_serializable("dcign_tf")
 class Interleave(keras.layers.Layer):
     """Interleaves images that lie in four channels each: [N, H, W, 4 F] to [N, 2 H, 2 W, F]."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcign_tf.cpu_convolutions import phase_kernels
-from dcign_tf.layers import ConvPool2D, Interleave, UnpoolConv2D
+from dcign_tf.layers import ConvPool2D, FewFiltersConv2D, Interleave, UnpoolConv2D
 
 _SMALLEST = 38  # below, nothing is left of the image after the encoder's third pooling
 
@@ -87,7 +87,8 @@ def merged_decoder(decoder: keras.Model) -> keras.Model:
             x = layer(x)
             continue
         kernel = phase_kernels(tf.convert_to_tensor(layer.kernel))
-        convolution = keras.layers.Conv2D(
+        few = kernel.shape[-1] < 16
+        convolution = (FewFiltersConv2D if few else keras.layers.Conv2D)(
             kernel.shape[-1], kernel.shape[0], activation=layer.activation, name=layer.name
         )
         x = Interleave(name=f"{layer.name}_interleave")(convolution(x))
