@@ -420,10 +420,8 @@ _ROW_BITS = (
 )
 
 
-_SMALL, _MEDIUM = (
-    2,
-    4,
-)  # the most samples along a side of what _choose calls small and medium triangles
+# The most samples along a side of what _choose calls small and medium triangles.
+_SMALL, _MEDIUM = 2, 4
 _KINDS = 6  # of triangles
 _EXACT = 1 << 12  # products of differences of places up to so many steps are exact in float32
 # Compilers know the length of a tuple.
