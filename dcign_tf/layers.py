@@ -161,7 +161,8 @@ class FewFiltersConv2D(keras.layers.Conv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Applies the layer."""
-        taps, height, width, channels = self.kernel_size[0], *inputs.shape[1:]
+        taps: int = self.kernel_size[0]
+        _, height, width, channels = inputs.shape
         kernel = tf.transpose(tf.convert_to_tensor(self.kernel), [0, 1, 3, 2])
         products = tf.matmul(
             tf.reshape(kernel, [-1, channels]),

@@ -194,6 +194,7 @@ class ChairSampler:
             _SHADING,
             self.config.supersample,
             radius=_RADIUS,
+            back_faces=False,  # All parts are closed.
         )
 
 

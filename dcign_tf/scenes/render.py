@@ -167,6 +167,7 @@ def render_meshes(
     supersample: int = 2,
     center: npt.ArrayLike = (0.0, 0.0, 0.0),
     radius: float = 1.0,
+    back_faces: bool = True,
 ) -> np.ndarray:
     """Renders one image of each mesh; meshes may differ in all they have.
 
@@ -182,6 +183,7 @@ def render_meshes(
         supersample: samples per pixel along each axis, averaged (anti-aliasing).
         center: [3], the point that meshes turn about and the camera looks at.
         radius: half the height of what the camera sees at `center`.
+        back_faces: whether to draw what is seen from inside; closed meshes look the same without, in less time.
 
     Returns:
         uint8 [N, image_size, image_size, 1].
@@ -195,7 +197,7 @@ def render_meshes(
         raise ValueError(f"center: got {middle.tolist()}, must be 3 finite numbers")
     if not (np.isfinite(radius) and radius > 0):
         raise ValueError(f"radius: got {radius}, must be positive")
-    frame = _Frame(camera, middle, radius, image_size, supersample)
+    frame = _Frame(camera, middle, radius, image_size, supersample, back_faces)
     return _render(_convert(itertools.islice(meshes, len(angles))), angles, frame, shading)
 
 
@@ -209,6 +211,7 @@ def render(
     camera: Camera = Camera(),
     shading: Shading = Shading(),
     supersample: int = 2,
+    back_faces: bool = True,
 ) -> np.ndarray:
     """Renders one image of a morphable model for each row of `coefficients`.
 
@@ -224,6 +227,7 @@ def render(
         camera: position and lens.
         shading: the light's and the surface's constants.
         supersample: samples per pixel along each axis.
+        back_faces: whether to draw what is seen from inside.
 
     Returns:
         uint8 [N, image_size, image_size, 1].
@@ -239,7 +243,7 @@ def render(
     if not np.isfinite(identities).all():
         raise ValueError("coefficients must be finite")
     angles = _angles(len(identities), azimuth, elevation, light_azimuth)
-    frame = _Frame(camera, model.center, model.radius, image_size, supersample)
+    frame = _Frame(camera, model.center, model.radius, image_size, supersample, back_faces)
     return _render(_build(model, identities), angles, frame, shading)
 
 
@@ -290,6 +294,7 @@ class _Frame(NamedTuple):
     radius: float
     image_size: int
     supersample: int
+    back_faces: bool
 
 
 def _build(model: MorphableModel, identities: np.ndarray) -> Iterator[tuple[_Surfaces, int]]:
@@ -435,6 +440,7 @@ class _View(NamedTuple):
     distance: np.float32  # from the camera to the center
     scale: np.float32  # steps in the picture for one unit of length at depth 1
     light_elevation: float  # degrees
+    back_faces: bool
 
 
 class _Surface(NamedTuple):
@@ -501,6 +507,7 @@ def _view(frame: _Frame, light_elevation: float) -> _View:
         np.float32(frame.radius / half_view),
         np.float32(_STEPS * frame.camera.zoom * 0.5 * fine / half_view),
         light_elevation,
+        frame.back_faces,
     )
 
 
@@ -536,9 +543,10 @@ def _draw(
         counts = _choose(mesh.triangles, canvas)
         canvas.samples[:] = surface.background - (1 << _SHADE_BITS)  # farther than any surface
         _fill(mesh.triangles, counts, False, canvas)
-        _measure_windows(canvas)
-        _leave_out_hidden(mesh.triangles, counts, canvas)
-        _fill(mesh.triangles, counts, True, canvas)
+        if view.back_faces:
+            _measure_windows(canvas)
+            _leave_out_hidden(mesh.triangles, counts, canvas)
+            _fill(mesh.triangles, counts, True, canvas)
         _average(canvas.samples, surface.ceiling, supersample, images[i])
 
 

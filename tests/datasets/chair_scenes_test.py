@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from dcign_tf.datasets import chair_scenes
 from dcign_tf.datasets.chair_scenes import AZIMUTHS, ELEVATIONS, ChairConfig, ChairSampler
 from dcign_tf.errors import UsageError
 from dcign_tf.scenes import builtin_chair
@@ -132,3 +133,13 @@ def test_settings_tell_data_sets_apart(sampler):
     assert sampler.settings["split"] == [12, 3, 5]
     assert sampler.settings == ChairSampler(_CONFIG).settings
     assert sampler.settings != ChairSampler(ChairConfig(24, 6, (12, 3, 5), seed=5)).settings
+
+
+def test_chairs_look_the_same_from_inside_left_out(monkeypatch, sampler):
+    # Their parts are closed, which is why the sampler does not draw back faces.
+    drawn = sampler.group("test", "mixed", 0).images
+    original = chair_scenes.render_meshes
+    monkeypatch.setattr(
+        chair_scenes, "render_meshes", lambda *a, **k: original(*a, **k | {"back_faces": True})
+    )
+    assert np.array_equal(sampler.group("test", "mixed", 0).images, drawn)

@@ -393,6 +393,16 @@ def test_nothing_shows_through_between_triangles():
         assert (image == 1).all()
 
 
+def test_without_back_faces_closed_meshes_look_the_same_and_open_ones_do_not():
+    closed = mesh_model(*ball(bumps=0.2))
+    for azimuth in (0.0, 70.0, 200.0):
+        both, outside = (picture(closed, azimuth, 10.0, back_faces=b) for b in (True, False))
+        assert np.array_equal(both, outside)
+    turned_away = mesh_model(*square())
+    assert picture(turned_away, 180.0).any()
+    assert not picture(turned_away, 180.0, back_faces=False).any()
+
+
 def test_hidden_back_faces_left_out_change_nothing():
     # Inside out, the nearer half of the ball is the one that is left out or not.
     vertices, triangles = ball(40, 60, bumps=0.2)
