@@ -49,7 +49,7 @@ def calibrated():
 def test_the_default_is_the_papers_model():
     model = DCIGN()
     assert model.layout == CodeLayout.paper()
-    assert model.invariance_strength == 0.01
+    assert model.settings.invariance_strength == 0.01
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert trainable == 4_991_473
     assert not model.calibrated
@@ -124,7 +124,7 @@ def test_gradients_are_those_of_section_3_1(active):
     computed = tape.gradient(total, [v.value for v in variables])
 
     noise = model._noise(2, 5).numpy()
-    by_hand = Section31([v.numpy() for v in variables], model.invariance_strength)
+    by_hand = Section31([v.numpy() for v in variables], model.settings.invariance_strength)
     expected = [0.0, 0.0, 0.0]
     for g in range(2):  # Groups only add up.
         masks = model.layout.masks[factors[g]]
