@@ -13,8 +13,9 @@ REFERENCES = ("mean", "first")
 GRADIENTS = ("replace", "add")
 INVARIANCES = ("absolute", "relative")
 
-# Added to the variance that the relative signal is divided by: latents that tell nothing must not get a huge one.
-_LEAST_VARIANCE = 1e-4
+# Added to the variance that the relative signal is divided by: latents that hardly vary, compared with the prior's
+# standard deviation of 1, must not get a huge one. All are like that when training starts.
+_LEAST_VARIANCE = 0.01
 
 
 def clamp(
@@ -40,7 +41,7 @@ def clamp(
         s (z_gi - r_g) / V  at inactive latents, less  s W / (N V^2) (z_gi - z)  at all latents,
 
     with z the mean over all N images and W the sum above: inactive latents are pulled together, and all of the latent
-    apart. With a single group W / V is constant and there is no signal, so it needs two or more.
+    apart. To V 0.01 is added. With a single group W / V is constant and there is no signal, so it needs two or more.
 
     `gradient="add"` gives inactive latents the gradient that the objective has through their reference, besides the
     signal: the group's mean then learns to say what the images have in common, as in GVAE (`procedures.average`).

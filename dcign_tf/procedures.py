@@ -179,7 +179,7 @@ class ProcedureConfig:
         clamp_to: of the clamp: "mean" (the paper) or "first" (the authors' code).
         clamp_gradient: of the clamp: what inactive latents get, the invariance signal alone ("replace", the paper) or
             the objective's gradient through their group's mean as well ("add"); see `clamping.clamp`.
-        invariance: of the clamp: whether the signal is "absolute" (the paper) or "relative" to how much a latent
+        invariance: of the clamp: whether the means' signal is "absolute" (the paper) or "relative" to how much a latent
             varies in the whole step; see `clamping.clamp`.
         invariance_warmup_steps: steps in which the strength rises linearly from 0; 0 is the paper.
         beta: weight of the divergence from the prior, of any procedure; 1 is the paper and the variational bound.
@@ -243,8 +243,11 @@ class ProcedureConfig:
             return _RULES[self.procedure](mean, log_variance, active)
         strength = self.invariance_strength * loss_scale
         strength *= _rise(step, self.invariance_warmup_steps, mean.dtype)
-        how = (active, strength, self.clamp_to, self.clamp_gradient, self.invariance)
-        return Posteriors(clamping.clamp(mean, *how), clamping.clamp(log_variance, *how))
+        how = (active, strength, self.clamp_to, self.clamp_gradient)
+        # A log-variance is no matter of scale: for it there is but the absolute signal.
+        return Posteriors(
+            clamping.clamp(mean, *how, self.invariance), clamping.clamp(log_variance, *how)
+        )
 
     def kl_weight(self, step: Any, dtype: Any = "float32") -> Any:
         """The weight of the divergence in the objective after so many steps."""
