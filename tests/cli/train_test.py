@@ -1,9 +1,12 @@
 import json
+import pathlib
 
 import pytest
 
 from dcign_tf import load_model
 from dcign_tf.cli import common, train
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 TINY = (
     "--image_size=38",
@@ -59,6 +62,16 @@ def test_rendering_on_the_fly_keeps_no_data(tmp_path):
     assert settings.items() >= chosen.items()
     assert not (tmp_path / "data").exists()
     assert json.loads((tmp_path / "config.json").read_text())["scene"]["image_size"] == 38
+
+
+def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = sorted(path.name for path in pathlib.Path("flags", "compare").iterdir())
+    assert {"clamp", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"} <= set(names)
+    for name in names:
+        # All is checked before the data are opened, the images' size last.
+        assert run(f"--flagfile=flags/compare/{name}", "--workdir=x", "--image_size=71") == 2
+        assert "--image_size: got 71" in complaint(capsys), name
 
 
 @pytest.mark.parametrize(
