@@ -11,14 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 import dcign_tf.optimizers  # noqa: F401  (makes the optimizer in a trained model's file known to Keras)
-from dcign_tf import clamping, networks, objective
+from dcign_tf import networks, objective
 from dcign_tf.calibration import Calibration
-from dcign_tf.clamping import clamp
 from dcign_tf.code import CodeLayout
 from dcign_tf.errors import DcignError
+from dcign_tf.procedures import ProcedureConfig
 from dcign_tf.units import DEGREES, LATENT
-
-PROCEDURES = ("clamp", "sgvb")
 
 
 @keras.saving.register_keras_serializable("dcign_tf")
@@ -42,10 +40,11 @@ class DCIGN(keras.Model):
             latents, or what `CodeLayout.get_config` gave.
         invariance_strength: weight of the signal that draws inactive latents to their group's mean.
         clamp_to: what inactive latents become, "mean" (the paper) or "first" (the authors' code).
-        procedure: "clamp", the paper's training procedure, or "sgvb", plain variational training of the
-            same network: the entangled baseline of section 4.1.1.
+        procedure: "clamp", the paper's training procedure; "sgvb", plain variational training of the same network,
+            the entangled baseline of section 4.1.1; or another one of `dcign_tf.procedures`.
         seed: of the posterior's noise, which is a function of it, the step and the group's place in the batch.
         units: for extrinsic factors their unit, where it is not degrees: `dcign_tf.units`.
+        clamp_gradient: this and what follows: `procedures.ProcedureConfig`.
         dtype: the precision; "mixed_bfloat16" or "mixed_float16" for convolutions and matrix products in half of it.
             Weights, codes and what is summed stay float32. It is not saved: a model is loaded in float32.
 
@@ -54,6 +53,7 @@ class DCIGN(keras.Model):
         decoder: Keras model, codes [N, L] to logits [N, S, S, 1].
         layout: the `CodeLayout`.
         calibration: the curves between latents and true values.
+        settings: the training procedure's `ProcedureConfig`.
         units: for each extrinsic factor, the unit of its values: "degrees" for angles, "" for pure numbers, and
             `units.LATENT` where calibration found that nobody knows true values.
 
@@ -72,6 +72,11 @@ class DCIGN(keras.Model):
         procedure: str = "clamp",
         seed: int = 0,
         units: Mapping[str, str] | None = None,
+        clamp_gradient: str = "replace",
+        invariance: str = "absolute",
+        invariance_warmup_steps: int = 0,
+        beta: float = 1.0,
+        kl_warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,23 +88,20 @@ class DCIGN(keras.Model):
                 if isinstance(layout.get("factors"), (list, tuple))
                 else CodeLayout(layout)
             )
-        if clamp_to not in clamping.REFERENCES:
-            raise ValueError(
-                f"clamp_to: got {clamp_to!r}, must be one of {', '.join(clamping.REFERENCES)}"
-            )
-        if procedure not in PROCEDURES:
-            raise ValueError(
-                f"procedure: got {procedure!r}, must be one of {', '.join(PROCEDURES)}"
-            )
-        if not invariance_strength >= 0:
-            raise ValueError(f"invariance_strength: got {invariance_strength}, must be 0 or more")
+        self.settings = ProcedureConfig(
+            procedure=procedure,
+            invariance_strength=float(invariance_strength),
+            clamp_to=clamp_to,
+            clamp_gradient=clamp_gradient,
+            invariance=invariance,
+            invariance_warmup_steps=int(invariance_warmup_steps),
+            beta=float(beta),
+            kl_warmup_steps=int(kl_warmup_steps),
+        )
         self.image_size = int(image_size)
         self.encoder_filters = tuple(encoder_filters)
         self.decoder_filters = tuple(decoder_filters)
         self.layout = layout
-        self.invariance_strength = float(invariance_strength)
-        self.clamp_to = clamp_to
-        self.procedure = procedure
         self.seed = int(seed)
         with _default_precision(self.dtype_policy):
             self.encoder = networks.encoder(image_size, encoder_filters, layout.latents)
@@ -114,6 +116,11 @@ class DCIGN(keras.Model):
         copy.set_weights(self.get_weights())
         copy.decoder = networks.merged_decoder(copy.decoder)
         return copy
+
+    @property
+    def procedure(self) -> str:
+        """The name of the training procedure."""
+        return self.settings.procedure
 
     # The graphics engine.
 
@@ -284,18 +291,19 @@ class DCIGN(keras.Model):
             For each trainable variable the scaled gradient of the procedure, and the scalars of `measure`.
         """
 
-        def gradients(images: Any, active: Any, noise: Any, scale: Any) -> Any:
+        def gradients(images: Any, active: Any, noise: Any, scale: Any, step: Any) -> Any:
             with tf.GradientTape() as tape:
-                total, logs = self.measure(images, active, scale, noise, training=True)
+                total, logs = self.measure(images, active, scale, noise, step, training=True)
                 scaled = total * scale
             return tape.gradient(scaled, self.trainable_variables), logs
 
         images = tf.convert_to_tensor(images)
         scale = tf.cast(loss_scale, self.variable_dtype)
+        step = tf.cast(self._step, self.variable_dtype)
         # XLA would draw other normal numbers. And the update is not XLA's: replicas must do it together.
         noise = self._noise(images.shape[0] or tf.shape(images)[0], tf.shape(images)[1])
         compute = tf.function(gradients, jit_compile=True) if self.jit_compile else gradients
-        return compute(images, tf.convert_to_tensor(active), noise, scale)
+        return compute(images, tf.convert_to_tensor(active), noise, scale, step)
 
     def test_step(self, data: tuple[Any, Any]) -> dict[str, tf.Tensor]:
         """The same measurements without an update."""
@@ -307,21 +315,24 @@ class DCIGN(keras.Model):
         active: Any,
         loss_scale: Any = 1.0,
         noise: Any = None,
+        step: Any = None,
         training: bool = False,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The objective of a stack of groups, clamped as training clamps it.
+        """The objective of a stack of groups, by the procedure that trains.
 
         Args:
             images: uint8, or float in [0, 1]; [G, B, S, S, 1].
             active: index of the factor that varies in each group; int [G].
             loss_scale: what the caller will multiply the objective by before it is differentiated.
             noise: of the posterior, standard normal [G, B, L]; by default that of the step that comes next.
+            step: how many steps were done; by default the optimizer's count.
             training: whether it will be differentiated.
 
         Returns:
             The objective summed over all images, whose gradient is the procedure's, and a dictionary of scalars:
 
-            "objective", "negative_log_likelihood", "kl": in nats, means over the images.
+            "objective", "negative_log_likelihood", "kl": in nats, means over the images. The first is the sum of the
+                others, the last times beta.
             "kl/<factor>": what the latents of a factor contribute to "kl".
             "negative_log_likelihood/<factor>": what groups in which a factor varies contribute.
             "share/<factor>": how many of the groups they are, as a fraction.
@@ -345,13 +356,10 @@ class DCIGN(keras.Model):
         if noise is None:
             noise = self._noise(groups, size)
         active_latents = tf.gather(tf.constant(self.layout.masks), active)
-        if self.procedure == "clamp":
-            # The invariance signal takes the place of a gradient that has been scaled.
-            strength, reference = self.invariance_strength * loss_scale, self.clamp_to
-            mean = clamp(raw_mean, active_latents, strength, reference)
-            log_variance = clamp(raw_log_variance, active_latents, strength, reference)
-        else:
-            mean, log_variance = raw_mean, raw_log_variance
+        step = self._step if step is None else step
+        mean, log_variance, counts = self.settings.posteriors(
+            raw_mean, raw_log_variance, active_latents, step, loss_scale
+        )
         codes = mean + tf.exp(0.5 * log_variance) * noise
         codes = tf.reshape(codes, [groups * size, latents])
         logits = self.decoder(codes, training=training)
@@ -359,10 +367,12 @@ class DCIGN(keras.Model):
 
         count = tf.cast(groups * size, precise)
         kl = objective.divergence(mean, log_variance)
+        kl = kl if counts is None else kl * counts
         kl_by_latent = tf.reduce_sum(kl, axis=[0, 1])
         by_image = -objective.log_likelihood(target, logits)
         negative_log_likelihood = tf.reduce_sum(by_image)
-        total = negative_log_likelihood + tf.reduce_sum(kl_by_latent)
+        kl_weight = self.settings.kl_weight(step, precise)
+        total = negative_log_likelihood + kl_weight * tf.reduce_sum(kl_by_latent)
 
         inactive = tf.cast(tf.logical_not(active_latents), precise)[:, tf.newaxis]
         spread = tf.square(raw_mean - tf.reduce_mean(raw_mean, axis=1, keepdims=True))
@@ -421,11 +431,9 @@ class DCIGN(keras.Model):
             "encoder_filters": list(self.encoder_filters),
             "decoder_filters": list(self.decoder_filters),
             "layout": self.layout.get_config(),
-            "invariance_strength": self.invariance_strength,
-            "clamp_to": self.clamp_to,
-            "procedure": self.procedure,
             "seed": self.seed,
             "units": dict(self.units),
+            **self.settings.procedure_settings(),
         }
 
 

@@ -31,12 +31,12 @@ import tensorflow as tf
 
 from dcign_tf import files, optimizers
 from dcign_tf.calibration import KNOTS
-from dcign_tf.clamping import REFERENCES
 from dcign_tf.code import CodeLayout
 from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
-from dcign_tf.model import DCIGN, PROCEDURES, load_model
+from dcign_tf.model import DCIGN, load_model
 from dcign_tf.networks import decoder_base
+from dcign_tf.procedures import ProcedureConfig
 from dcign_tf.progress import Progress, progress
 
 STRATEGIES = ("auto", "one_device", "mirrored")
@@ -60,16 +60,14 @@ _SECONDS_PER_EXECUTION = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(ProcedureConfig):
     """All that a training run depends on, besides its data. Defaults are the paper's (section 4).
 
     Attributes:
+        procedure: this and all of `ProcedureConfig`.
         encoder_filters: channels of the encoder's convolutions.
         decoder_filters: channels of the decoder's.
         latents: length of the code; extrinsic factors have one each, the rest is intrinsic.
-        invariance_strength: weight of the invariance signal, relative to an objective summed over the group.
-        clamp_to: "mean" (the paper) or "first" (the authors' code).
-        procedure: "clamp" or "sgvb", the entangled baseline.
         steps: number of updates.
         groups_per_step: groups in a step's batch; 1 is the paper.
         ratio: how often each factor varies, in the order of the factors; by default 1 for each extrinsic factor
@@ -101,9 +99,6 @@ class TrainingConfig:
     encoder_filters: tuple[int, ...] = (96, 64, 32)
     decoder_filters: tuple[int, ...] = (32, 64, 96)
     latents: int = 200
-    invariance_strength: float = 0.01
-    clamp_to: str = "mean"
-    procedure: str = "clamp"
     steps: int = 12000
     groups_per_step: int = 1
     ratio: tuple[float, ...] | None = None
@@ -127,6 +122,11 @@ class TrainingConfig:
     pictures_every: int = 500
 
     def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise UsageError(f"--{error}") from error
+        self.check_groups()
         for name in ("steps", "groups_per_step", "checkpoint_every", "keep_checkpoints"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("summary_every", "pictures_every"):
@@ -135,8 +135,6 @@ class TrainingConfig:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name, choices in (
             ("strategy", STRATEGIES),
-            ("clamp_to", REFERENCES),
-            ("procedure", PROCEDURES),
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("mixed_precision", tuple(PRECISIONS)),
@@ -158,14 +156,23 @@ class TrainingConfig:
                 ",".join(map(str, filters)),
                 "three positive integers",
             )
-        _require(
-            0 <= self.invariance_strength < math.inf,
-            "invariance_strength",
-            self.invariance_strength,
-            "0 or more",
-        )
         for name in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
+
+    def check_groups(self, devices: int = 1) -> None:
+        """Checks that each device has groups to compare, where the procedure compares them.
+
+        Raises:
+            UsageError: it has not.
+        """
+        _require(
+            self.procedure != "clamp"
+            or self.invariance == "absolute"
+            or self.groups_per_step >= 2 * devices,
+            "groups_per_step",
+            self.groups_per_step,
+            f"{2 * devices} or more for --invariance=relative, which compares groups on a device",
+        )
 
     def ratios(
         self, factors: tuple[str, ...], available: Collection[str] | None = None
@@ -260,11 +267,9 @@ def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
         encoder_filters=config.encoder_filters,
         decoder_filters=config.decoder_filters,
         layout=CodeLayout(sizes),
-        invariance_strength=config.invariance_strength,
-        clamp_to=config.clamp_to,
-        procedure=config.procedure,
         seed=config.seed,
         units=source.units,
+        **config.procedure_settings(),
         dtype=PRECISIONS[config.mixed_precision],
     )
     model.compile(
@@ -323,6 +328,7 @@ def train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.groups_per_step)
+    config.check_groups(strategy.num_replicas_in_sync)
     with strategy.scope():
         model = make_model(config, source)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
@@ -573,7 +579,8 @@ def _claim(
         return
     try:
         stored = json.loads(path.read_text("utf-8"))
-        stored_training = dict(stored["training"])
+        # A setting that is newer than the run was what its default is.
+        stored_training = dataclasses.asdict(TrainingConfig()) | stored["training"]
         others = {key: stored[key] for key in described if key != "training"}
     except (ValueError, KeyError, TypeError) as error:
         raise DcignError(f"{path}: not the configuration of a run: {error}") from error

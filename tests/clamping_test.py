@@ -62,3 +62,76 @@ def test_the_same_inside_a_graph_with_unknown_sizes():
 def test_an_unknown_reference_is_refused():
     with pytest.raises(ValueError, match="'median', must be one of mean, first"):
         clamp(tf.constant(Z), ACTIVE, 0.01, "median")
+
+
+def test_the_objectives_gradient_through_the_reference():
+    for reference in ("mean", "first"):
+        z = tf.constant(Z)
+        _, signal = forward_and_gradient(reference, 0.3)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(z)
+            ours = tf.reduce_sum(clamp(z, ACTIVE, 0.3, reference, "add") * WEIGHTS)
+            anchor = tf.reduce_mean(z, axis=1, keepdims=True) if reference == "mean" else z[:, :1]
+            plain = tf.reduce_sum(tf.where(ACTIVE[:, np.newaxis], z, anchor) * WEIGHTS)
+        expected = tape.gradient(plain, z) + np.where(ACTIVE[:, np.newaxis], 0, signal)
+        np.testing.assert_allclose(tape.gradient(ours, z), expected, rtol=1e-12, atol=1e-15)
+
+
+def penalty(z):
+    """What the docstring says the relative signal is the gradient of, for strength 1."""
+    within = np.where(ACTIVE[:, np.newaxis], 0, z - z.mean(axis=1, keepdims=True))
+    return ((within**2).sum(axis=(0, 1)) / (z.var(axis=(0, 1)) + 0.01) / 2).sum()
+
+
+def relative_signal(z, strength=1.0, **arguments):
+    z = tf.constant(z)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        nothing = tf.reduce_sum(0 * clamp(z, ACTIVE, strength, invariance="relative", **arguments))
+    return tape.gradient(nothing, z).numpy()
+
+
+def test_the_relative_signal_is_the_gradient_of_its_penalty():
+    signal = relative_signal(Z, 0.7)
+    for index in np.ndindex(Z.shape):
+        nudge = np.zeros_like(Z)
+        nudge[index] = 1e-6
+        slope = (penalty(Z + nudge) - penalty(Z - nudge)) / 2e-6
+        assert signal[index] == pytest.approx(0.7 * slope, rel=1e-6, abs=1e-8)
+    assert (np.abs(signal[0, :, 0]) > 0).any(), (
+        "an active latent of one group is held apart from the other"
+    )
+
+
+def test_the_relative_signal_does_not_shrink():
+    large = 10 * Z  # So that what is added to the variance is little.
+    signal = relative_signal(large)
+    assert (np.abs(signal).max(axis=(0, 1)) > 0.01).all()
+    along = (signal * large).sum(axis=(0, 1))
+    np.testing.assert_allclose(along, 0, atol=1e-3 * np.abs(signal * large).sum(axis=(0, 1)).max())
+    # Latents of another size are moved by as large a share of it.
+    np.testing.assert_allclose(relative_signal(10 * large) * 10, signal, rtol=1e-2, atol=1e-3)
+    # Those that tell nothing stay.
+    assert np.abs(relative_signal(1e-9 * Z)).max() < 1e-4
+
+
+def test_options_combine():
+    z = tf.constant(Z)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        out = tf.reduce_sum(clamp(z, ACTIVE, 0.3, "mean", "add", "relative") * WEIGHTS)
+    mean = np.broadcast_to(WEIGHTS.mean(axis=1, keepdims=True), Z.shape)
+    expected = np.where(ACTIVE[:, np.newaxis], WEIGHTS, mean) + relative_signal(Z, 0.3)
+    np.testing.assert_allclose(tape.gradient(out, z), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gradient": "none"}, "gradient: got 'none', must be one of replace, add"),
+        ({"invariance": "none"}, "invariance: got 'none', must be one of absolute, relative"),
+    ],
+)
+def test_unknown_options_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        clamp(tf.constant(Z), ACTIVE, 0.01, **arguments)

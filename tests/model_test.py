@@ -1,9 +1,12 @@
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcign_tf import DCIGN, CodeLayout, load_model
+from dcign_tf import DCIGN, CodeLayout, clamping, load_model
 from dcign_tf.errors import DcignError
 
 SIZE = 38
@@ -33,7 +36,10 @@ def images(*shape):
 
 
 def compiled(**arguments):
-    model = tiny(**arguments)
+    return model_compiled(tiny(**arguments))
+
+
+def model_compiled(model):
     model.compile(optimizer=keras.optimizers.SGD(1e-4), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -49,7 +55,7 @@ def calibrated():
 def test_the_default_is_the_papers_model():
     model = DCIGN()
     assert model.layout == CodeLayout.paper()
-    assert model.invariance_strength == 0.01
+    assert model.settings.invariance_strength == 0.01
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert trainable == 4_991_473
     assert not model.calibrated
@@ -124,7 +130,7 @@ def test_gradients_are_those_of_section_3_1(active):
     computed = tape.gradient(total, [v.value for v in variables])
 
     noise = model._noise(2, 5).numpy()
-    by_hand = Section31([v.numpy() for v in variables], model.invariance_strength)
+    by_hand = Section31([v.numpy() for v in variables], model.settings.invariance_strength)
     expected = [0.0, 0.0, 0.0]
     for g in range(2):  # Groups only add up.
         masks = model.layout.masks[factors[g]]
@@ -143,6 +149,98 @@ def test_only_the_active_factors_latents_learn_from_the_objective():
     assert changed.tolist() == [False, True] + [False] * 6
 
 
+@pytest.mark.parametrize("arguments", [{}, {"clamp_to": "first", "invariance_strength": 3.0}])
+def test_the_clamp_without_options_is_the_plain_one_bit_for_bit(arguments, monkeypatch):
+    @tf.custom_gradient
+    def plain(z, active, strength, anchor):
+        def gradient(upstream):
+            return tf.where(active, upstream, (z - anchor) * strength), None, None, None
+
+        return tf.where(active, z, anchor), gradient
+
+    def old_clamp(z, active, strength, reference, *options):
+        assert options in (("replace", "absolute"), ("replace",))
+        anchor = tf.reduce_mean(z, axis=1, keepdims=True) if reference == "mean" else z[:, :1]
+        return plain(z, active[:, tf.newaxis], tf.cast(strength, z.dtype), anchor)
+
+    model = tiny(**arguments)
+    x, active = images(2, 5), np.array([1, 3], np.int32)
+    ours, logs = derivatives(model_compiled(model), x, active)
+    monkeypatch.setattr(clamping, "clamp", old_clamp)
+    expected, expected_logs = derivatives(model_compiled(model), x, active)
+    for gradient, other in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(gradient, other)
+    assert logs == expected_logs
+
+
+PROCEDURES = (
+    {"procedure": "ml_vae"},
+    {"procedure": "group_vae", "beta": 2.0},
+    {"procedure": "ada_gvae"},
+    {"procedure": "sgvb"},
+    {"procedure": "beta_vae", "beta": 4.0},
+    {"clamp_gradient": "add", "invariance_strength": 3.0},
+    {"kl_warmup_steps": 10, "invariance_warmup_steps": 20, "invariance_strength": 3.0},
+)
+RELATIVE = (
+    {"invariance": "relative"},
+    {"clamp_gradient": "add", "invariance": "relative", "clamp_to": "first"},
+)
+
+
+@pytest.mark.parametrize("settings", [*PROCEDURES, *RELATIVE])
+def test_a_loss_scale_scales_all_of_a_procedures_gradient(settings):
+    model = compiled(**settings)
+    model.optimizer.iterations.assign(5)
+    x, active = images(2, 4), np.array([0, 3], np.int32)
+    expected, expected_logs = derivatives(model, x, active)
+    scaled, logs = derivatives(model, x, active, 64.0)
+    for ours, theirs in zip(scaled, expected, strict=True):
+        assert np.linalg.norm(theirs) > 0
+        assert relative(ours, theirs) < 1e-5
+    assert logs == pytest.approx(expected_logs, rel=1e-5)
+    beta = 0.5 if "kl_warmup_steps" in settings else settings.get("beta", 1.0)
+    assert logs["objective"] == pytest.approx(
+        logs["negative_log_likelihood"] + beta * logs["kl"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "jit_compile", "tolerance"),
+    [
+        ({"procedure": "ml_vae", "kl_warmup_steps": 10}, {"dtype": "mixed_float16"}, False, 0.1),
+        ({**PROCEDURES[-1], **RELATIVE[1]}, {}, True, 1e-3),
+    ],
+)
+def test_procedures_are_computed_alike_by_xla_and_in_float16(
+    settings, arguments, jit_compile, tolerance
+):
+    common = {"encoder_filters": (8, 8, 8), "decoder_filters": (8, 8, 8), **settings}
+    x, active = images(2, 6), np.array([1, 3], np.int32)
+    plain, other = compiled(**common), compiled(**common, **arguments)
+    other.set_weights(plain.get_weights())
+    other.compile(optimizer=other.optimizer, jit_compile=jit_compile)
+    for model in (plain, other):
+        model.optimizer.iterations.assign(5)
+    expected, _ = derivatives(plain, x, active)
+    computed, _ = derivatives(other, x, active, 64.0)
+    for variable, ours, theirs in zip(plain.trainable_variables, computed, expected, strict=True):
+        assert relative(ours, theirs) < tolerance, variable.path
+
+
+def test_shared_divergence_counts_once_for_the_group():
+    """What all images have in common costs as much as it would in one image."""
+    x = np.repeat(images(1, 1), 5, axis=1)
+    active = np.array([0], np.int32)
+    logs = {p: compiled(procedure=p).test_step((x, active)) for p in ("group_vae", "sgvb")}
+    assert float(logs["group_vae"]["kl/azimuth"]) == pytest.approx(
+        float(logs["sgvb"]["kl/azimuth"]), rel=1e-5
+    )
+    assert float(logs["group_vae"]["kl/intrinsic"]) == pytest.approx(
+        float(logs["sgvb"]["kl/intrinsic"]) / 5, rel=1e-4
+    )
+
+
 def test_plain_sgvb_clamps_nothing():
     model = compiled(procedure="sgvb")
     before = model.encoder.get_layer("mean").get_weights()[0].copy()
@@ -151,14 +249,15 @@ def test_plain_sgvb_clamps_nothing():
     assert (np.abs(after - before).max(axis=0) > 0).all()
 
 
-def test_a_stack_of_groups_has_the_sum_of_their_gradients():
-    model = tiny()
+@pytest.mark.parametrize("settings", [{}, *PROCEDURES])
+def test_a_stack_of_groups_has_the_sum_of_their_gradients(settings):
+    model = tiny(**settings)
     x, active = images(2, 4), np.array([0, 3], np.int32)
     noise = model._noise(2, 4)
 
     def gradients(x, active, noise):
         with tf.GradientTape() as tape:
-            total, _ = model.measure(x, active, noise=noise)
+            total, _ = model.measure(x, active, noise=noise, step=5)
         return tape.gradient(total, model.trainable_variables)
 
     together = gradients(x, active, noise)
@@ -311,6 +410,42 @@ def test_saving_keeps_everything(calibrated, tmp_path):
     )
 
 
+NEWER = ("clamp_gradient", "invariance", "invariance_warmup_steps", "beta", "kl_warmup_steps")
+
+
+def test_settings_are_saved_and_files_without_them_are_the_papers(calibrated, tmp_path):
+    settings = {
+        "procedure": "group_vae",
+        "invariance_strength": 0.5,
+        "clamp_to": "first",
+        "clamp_gradient": "add",
+        "invariance": "relative",
+        "invariance_warmup_steps": 7,
+        "beta": 2.0,
+        "kl_warmup_steps": 9,
+    }
+    model = tiny(**settings)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    again = load_model(str(path))
+    assert again.get_config() == model.get_config()
+    assert again.get_config().items() >= settings.items()
+    assert again.settings.procedure_settings() == settings
+    # A file that is older than these settings.
+    calibrated.save(path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    for name in NEWER:
+        del config["config"][name]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (files | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+    old = load_model(str(path))
+    assert old.get_config() == calibrated.get_config()
+    np.testing.assert_array_equal(old(images(2)), calibrated(images(2)))
+
+
 def test_loading_something_else_is_an_error_with_the_files_name(tmp_path):
     path = tmp_path / "model.keras"
     with pytest.raises(DcignError, match="model.keras: no such file"):
@@ -346,6 +481,7 @@ def test_a_damaged_file_is_told_as_such(calibrated, tmp_path):
         ({"clamp_to": "median"}, "clamp_to: got 'median'"),
         ({"procedure": "magic"}, "procedure: got 'magic'"),
         ({"invariance_strength": -1}, "invariance_strength: got -1"),
+        ({"procedure": "beta_vae"}, "beta: got 1, must be another number"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):

@@ -129,6 +129,17 @@ def test_another_configuration_is_refused_with_what_differs(finished, source):
     training.train(tiny_config(summary_every=3), source, workdir)
 
 
+def test_a_run_that_is_older_than_a_setting_had_its_default(source, tmp_path):
+    training.train(tiny_config(steps=1), source, tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored["training"].pop("beta") == 1.0
+    path.write_text(json.dumps(stored))
+    training.train(tiny_config(steps=1), source, tmp_path)
+    with pytest.raises(UsageError, match=r"beta \(there 1.0, asked 2.0\)"):
+        training.train(tiny_config(steps=1, beta=2.0), source, tmp_path)
+
+
 def test_a_damaged_configuration_is_named(source, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DcignError, match="config.json: not the configuration"):
@@ -164,6 +175,12 @@ def test_it_learns(tmp_path):
         ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop"),
         ({"learning_rate": float("nan")}, "--learning_rate: got nan"),
         ({"latents": 3}, "--latents: got 3"),
+        ({"procedure": "magic"}, "--procedure: got 'magic', must be one of clamp, ml_vae"),
+        ({"procedure": "beta_vae"}, "--beta: got 1, must be another number"),
+        (
+            {"invariance": "relative"},
+            "--groups_per_step: got 1, must be 2 or more for --invariance=relative",
+        ),
         (
             {"mixed_precision": "float8"},
             "--mixed_precision: got float8, must be one of off, bfloat16",
@@ -347,14 +364,18 @@ from dcign_tf.datasets.source import RenderedSource
 from tests.training_test import tiny_config
 source = RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
 for strategy in ("one_device", "mirrored"):
-    config = tiny_config(steps=20, groups_per_step=4, strategy=strategy, pictures_every=1000)
+    config = tiny_config(
+        steps=20, groups_per_step=4, strategy=strategy, pictures_every=1000, kl_warmup_steps=10,
+        procedure=sys.argv[2], clamp_gradient="add", invariance_warmup_steps=10,
+    )
     training.train(config, source, f"{sys.argv[1]}/{strategy}")
 assert training.make_strategy("mirrored", 4).num_replicas_in_sync == 2
 """
 
 
-def test_two_devices_give_one_devices_weights(tmp_path):
-    assert run_python(_MIRRORED, tmp_path).wait() == 0
+@pytest.mark.parametrize("procedure", ["clamp", pytest.param("ml_vae", marks=pytest.mark.slow)])
+def test_two_devices_give_one_devices_weights(procedure, tmp_path):
+    assert run_python(_MIRRORED, tmp_path, procedure).wait() == 0
     one, two = (
         load_model(str(tmp_path / run / "model.keras")) for run in ("one_device", "mirrored")
     )
@@ -367,6 +388,14 @@ def test_two_devices_give_one_devices_weights(tmp_path):
         moved = np.abs(ours.numpy() - before.numpy()).max()
         assert moved > 0
         np.testing.assert_allclose(theirs, ours, atol=0.01 * moved, rtol=0)
+
+
+def test_devices_with_one_group_each_have_none_to_compare():
+    config = tiny_config(invariance="relative", groups_per_step=4)
+    config.check_groups(2)
+    with pytest.raises(UsageError, match="--groups_per_step: got 4, must be 8 or more"):
+        config.check_groups(4)
+    tiny_config(invariance="relative", groups_per_step=4, procedure="sgvb").check_groups(4)
 
 
 def test_groups_that_cannot_be_shared_out_are_refused(monkeypatch):

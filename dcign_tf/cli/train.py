@@ -72,8 +72,33 @@ _CLAMP_TO = _choice(
 _PROCEDURE = _choice(
     "procedure",
     "clamp",
-    ["clamp", "sgvb"],
-    "the paper's procedure, or plain SGVB: the entangled baseline of section 4.1.1",
+    ["clamp", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"],
+    "clamp is the paper's; ml_vae, group_vae and ada_gvae grew from its idea: latents that a mini-batch shares have "
+    "the product or the average of its posteriors, and ada_gvae finds out by itself which these are; sgvb shares "
+    "nothing, the entangled baseline of section 4.1.1, nor does beta_vae, which needs --beta",
+)
+_CLAMP_GRADIENT = _choice(
+    "clamp_gradient",
+    "replace",
+    ["replace", "add"],
+    "what clamped latents get: the invariance signal alone (the paper), or the objective's gradient through their mean "
+    "as well",
+)
+_INVARIANCE = _choice(
+    "invariance",
+    "absolute",
+    ["absolute", "relative"],
+    "the invariance signal: a clamped latent's distance from its mean (the paper), or relative to how much the latent "
+    "varies in the whole step, which needs --groups_per_step of 2 or more",
+)
+_INVARIANCE_WARMUP = _integer(
+    "invariance_warmup_steps",
+    0,
+    "steps in which --invariance_strength rises linearly from 0; 0 is the paper",
+)
+_BETA = _float("beta", 1.0, "weight of the divergence from the prior, for any procedure")
+_KL_WARMUP = _integer(
+    "kl_warmup_steps", 0, "steps in which --beta rises linearly from 0; 0 is the paper"
 )
 _STEPS = _integer("steps", 12000, "number of updates")
 _GROUPS = _integer("groups_per_step", 1, "mini-batches in one update; 1 is the paper")
@@ -154,6 +179,11 @@ def main(argv: list[str]) -> None:
         invariance_strength=_STRENGTH.value,
         clamp_to=_CLAMP_TO.value,
         procedure=_PROCEDURE.value,
+        clamp_gradient=_CLAMP_GRADIENT.value,
+        invariance=_INVARIANCE.value,
+        invariance_warmup_steps=_INVARIANCE_WARMUP.value,
+        beta=_BETA.value,
+        kl_warmup_steps=_KL_WARMUP.value,
         steps=_STEPS.value,
         groups_per_step=_GROUPS.value,
         ratio=_numbers("ratio", float) if _RATIO.value is not None else None,

@@ -66,9 +66,10 @@ class Interpretation:
     def of(cls, model: DCIGN, source: GroupSource) -> "Interpretation":
         """Interprets a network.
 
-        One trained by the paper's procedure has its layout and its own calibration. In an entangled one, plain
-        SGVB's, the latent of a factor is the one that varies most over training groups in which that factor
-        varies (section 4.1.1), calibrated on training images as the other's is.
+        One trained by the paper's procedure, or another that is told the factors, has its layout and its own
+        calibration. In one that was not told, such as plain SGVB's, the latent of a factor is the one that varies most
+        over training groups in which that factor varies (section 4.1.1), calibrated on training images as the other's
+        is.
 
         Args:
             model: the network.
@@ -78,7 +79,7 @@ class Interpretation:
             DcignError: the network was not calibrated, or is not one for images or factors like the source's.
         """
         check_fit(model, source)
-        if model.procedure == "clamp":
+        if model.settings.names_latents:
             if not model.calibrated:
                 raise DcignError(
                     "the model was not calibrated, so it knows no values of factors: finish its training (dcign-train "

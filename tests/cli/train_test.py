@@ -1,9 +1,12 @@
 import json
+import pathlib
 
 import pytest
 
 from dcign_tf import load_model
 from dcign_tf.cli import common, train
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 TINY = (
     "--image_size=38",
@@ -45,9 +48,30 @@ def test_one_command_renders_a_data_set_and_trains(tmp_path, capsys):
 
 
 def test_rendering_on_the_fly_keeps_no_data(tmp_path):
-    assert run(*TINY, "--render_on_the_fly", f"--workdir={tmp_path}") == 0
+    chosen = {
+        "procedure": "ml_vae",
+        "clamp_gradient": "add",
+        "invariance": "relative",
+        "invariance_warmup_steps": 3,
+        "beta": 0.5,
+        "kl_warmup_steps": 2,
+    }
+    flags = [f"--{name}={value}" for name, value in chosen.items()]
+    assert run(*TINY, *flags, "--render_on_the_fly", f"--workdir={tmp_path}") == 0
+    settings = load_model(str(tmp_path / "model.keras")).settings.procedure_settings()
+    assert settings.items() >= chosen.items()
     assert not (tmp_path / "data").exists()
     assert json.loads((tmp_path / "config.json").read_text())["scene"]["image_size"] == 38
+
+
+def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = sorted(path.name for path in pathlib.Path("flags", "compare").iterdir())
+    assert {"clamp", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"} <= set(names)
+    for name in names:
+        # All is checked before the data are opened, the images' size last.
+        assert run(f"--flagfile=flags/compare/{name}", "--workdir=x", "--image_size=71") == 2
+        assert "--image_size: got 71" in complaint(capsys), name
 
 
 @pytest.mark.parametrize(
@@ -58,6 +82,9 @@ def test_rendering_on_the_fly_keeps_no_data(tmp_path):
         (("--workdir=x", "--encoder_filters=a,b,c"), "--encoder_filters: got a,b,c, must be numbers"),
         (("--workdir=x", "--image_size=71"), "--image_size: got 71, must be 16 n - 90"),
         (("--workdir=x", "--procedure=magic"), "--procedure"),
+        (("--workdir=x", "--procedure=beta_vae"), "--beta: got 1, must be another number for beta_vae"),
+        (("--workdir=x", "--invariance=relative"), "--groups_per_step: got 1, must be 2 or more"),
+        (("--workdir=x", "--kl_warmup_steps=-1"), "--kl_warmup_steps: got -1, must be 0 or more"),
         (("--workdir=x", "--steps=-1"), "--steps: got -1, must be 1 or more"),
         (("--workdir=x", "--calibration_images=5"), "--calibration_images: got 5, must be 66 or more"),
     ],
