@@ -1,5 +1,6 @@
 import copy
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.evaluation import comparison
 from tests.evaluation.report_test import METRICS
 
-LESS = copy.deepcopy(METRICS)
+LESS: dict[str, Any] = copy.deepcopy(METRICS)
 LESS["steps"] = LESS["rerendering"]["azimuth"]["mse"] = None
 
 

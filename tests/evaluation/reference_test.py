@@ -19,8 +19,8 @@ VALUES = (3, 4, 5)
 def arrays():
     rng = np.random.default_rng(0)
     factors = np.stack([rng.integers(0, values, 2000) for values in VALUES], axis=1)
-    mixing = [[1, 0.3, 0], [0, 1, 0.2], [0.1, 0, 0.6], [0, 0, 0], [0.5, 0.5, 0.5]]
-    return factors @ np.transpose(mixing) + 0.3 * rng.standard_normal((2000, 5)), factors
+    mixing = np.array([[1, 0.3, 0], [0, 1, 0.2], [0.1, 0, 0.6], [0, 0, 0], [0.5, 0.5, 0.5]])
+    return factors @ mixing.T + 0.3 * rng.standard_normal((2000, 5)), factors
 
 
 CODES, FACTORS = arrays()
