@@ -49,7 +49,7 @@ def explicitness(
     Args:
         codes: float [N, L], the means of the posteriors.
         factors: [N, F]; integers are classes, floats are put into bins that hold as many observations each.
-        bins: how many.
+        bins: how many; fewer, should there not be 20 observations for each.
         seed: of the split in halves.
 
     Returns:
@@ -60,6 +60,7 @@ def explicitness(
     """
     binning.check(codes, factors)
     codes = np.asarray(codes, np.float64)
+    bins = max(2, min(bins, len(codes) // 20))
     order = np.random.default_rng(seed).permutation(len(codes))
     fitted, held_out = order[: len(codes) // 2], order[len(codes) // 2 :]
     areas = [
