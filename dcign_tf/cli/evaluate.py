@@ -5,6 +5,7 @@ Examples:
   dcign-evaluate --workdir=runs/faces --baseline_workdir=runs/entangled
   dcign-evaluate --workdir=runs/faces --data=data/other_faces
   dcign-evaluate --workdir=runs/faces --light_elevation=40
+  dcign-evaluate --compare=runs/faces,runs/entangled
 
 Into the workdir's folder evaluation/ it writes metrics.json, the paper's Fig. 4, 5 and 6 as PNG, and report.html,
 one page with all of it. The images are those of the data set the network was trained on, or of --data. Flags of
@@ -53,11 +54,24 @@ _GROUPS = flags.DEFINE_integer(
 _PAIRS = flags.DEFINE_integer(
     "pairs", 500, "re-renderings of each factor to measure", lower_bound=1, flag_values=FLAGS
 )
+_COMPARE = flags.DEFINE_list(
+    "compare",
+    None,
+    "workdirs that were evaluated before, whose numbers are printed side by side, in Markdown",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: list[str]) -> None:
     """Evaluates as the flags say."""
     del argv
+    if _COMPARE.value is not None:
+        if _WORKDIR.value:
+            raise UsageError("--workdir: has no use beside --compare; leave one of them out")
+        from dcign_tf.evaluation import comparison
+
+        print(comparison.table(comparison.read(_COMPARE.value)))
+        return
     if not _WORKDIR.value:
         raise UsageError("--workdir: missing; name a workdir of dcign-train")
     from dcign_tf.evaluation import workdir

@@ -3,6 +3,7 @@ Evaluation of Disentangled Representations".
 """  # noqa: D205 - a title is as long as it is.
 
 import concurrent.futures
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,18 +28,36 @@ class DCI(NamedTuple):
 def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
     """Fits a predictor of each factor from the code and looks at which latents it uses.
 
-    The predictors are gradient-boosted trees, as in Locatello et al. 2019, fitted on one half of the observations and
-    tested on the other. The importance of latent i for factor j, R_ij, is its share in lowering the trees' error.
-    Informativeness is the mean over factors of R2 on the other half (0 where it is negative); for factors that
-    are classes, of the accuracy.
-
     Args:
         codes: float [N, L], the means of the posteriors.
         factors: [N, F], F >= 2; integers are classes.
         seed: of the split in halves and of the trees.
 
     Raises:
-        ValueError: the arrays do not fit or are not finite.
+        ValueError: the arrays do not fit or are not finite, or there is but one factor.
+    """
+    return summary(*importances(codes, factors, seed))
+
+
+def importances(
+    codes: np.ndarray, factors: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """How important each latent is for predicting each factor, and how well the prediction works.
+
+    The predictors are gradient-boosted trees, as in Locatello et al. 2019, fitted on one half of the observations and
+    tested on the other. The importance of latent i for factor j, R_ij, is its share in lowering the trees' error.
+
+    Args:
+        codes: float [N, L], the means of the posteriors.
+        factors: [N, F], F >= 2; integers are classes.
+        seed: of the split in halves and of the trees.
+
+    Returns:
+        The importances R [L, F], and for each factor R2 on the other half (0 where it is negative), of a factor that is
+        classes the accuracy; [F].
+
+    Raises:
+        ValueError: the arrays do not fit or are not finite, or there is but one factor.
     """
     # It takes a second to import, which only this function's callers should wait for.
     from sklearn import ensemble
@@ -62,8 +81,22 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
     # Growing trees takes seconds, most of them outside of Python's lock.
     with concurrent.futures.ThreadPoolExecutor() as pool:
         columns, scores = zip(*pool.map(fit, factors.T), strict=True)
-    importances = np.stack(columns, axis=1)
+    return np.stack(columns, axis=1), np.array(scores)
+
+
+def summary(importances: np.ndarray, scores: np.ndarray) -> DCI:
+    """The three numbers from importances [L, F] and the predictions' scores [F]."""
     return DCI(disentanglement(importances), completeness(importances), float(np.mean(scores)))
+
+
+def of_groups(importances: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The importances of groups of latents, sums over their latents; [G, F].
+
+    Args:
+        importances: R [L, F].
+        groups: for each group the latents in it, int [n].
+    """
+    return np.stack([importances[latents].sum(axis=0) for latents in groups])
 
 
 def disentanglement(importances: np.ndarray) -> float:

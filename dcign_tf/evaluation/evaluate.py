@@ -12,16 +12,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcign_tf.datasets.source import GroupSource, LabeledGroups, LabeledImages
-from dcign_tf.evaluation.dci import DCI, dci
+from dcign_tf.evaluation import dci
 from dcign_tf.evaluation.factor_vae import factor_vae
 from dcign_tf.evaluation.interpretation import Interpretation, check_fit
 from dcign_tf.evaluation.mig import mig
+from dcign_tf.evaluation.modularity import explicitness, modularity
 from dcign_tf.evaluation.sap import sap
 from dcign_tf.model import DCIGN
 from dcign_tf.progress import progress
 from dcign_tf.units import DEGREES
 
 _FEWEST = 20  # images that measures of disentanglement can be taken on
+
+# Measures of disentanglement, as metrics.json names them.
+MEASURES = (
+    "mig",
+    "dci_disentanglement",
+    "dci_completeness",
+    "dci_informativeness",
+    "dci_group_disentanglement",
+    "dci_group_completeness",
+    "sap",
+    "factor_vae",
+    "modularity",
+    "explicitness",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +195,7 @@ def _measure(
             "rerendering": {f: _rerendering(network, f, pairs.get(f)) for f in extrinsic},
             "inference": _inference(network, codes, mixed.values, source.periods),
             "invariance": _invariance(network, codes, group_codes),
-            "disentanglement": _disentanglement(codes, mixed.values, settings.seed),
+            "disentanglement": _disentanglement(network, codes, mixed.values, settings.seed),
             "latents": dict(network.columns),
             "units": dict(network.units),
         }
@@ -343,25 +358,38 @@ def exchanged(network: Interpretation, factor: str, pairs: Pairs) -> np.ndarray:
 
 
 def _disentanglement(
-    codes: np.ndarray, values: Mapping[str, np.ndarray], seed: int
+    network: Interpretation, codes: np.ndarray, values: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, float]:
     """The field's measures, of all latents and the extrinsic factors, on images in which everything varies.
+
+    `dci_group_*` take all latents of a factor as one: what the intrinsic ones know of pose and light counts the same,
+    shared out among two hundred of them or not.
 
     Factors of which no true value is known, and images of which one of the others' is not, are left out.
     """
     told = [column for column in values.values() if np.isfinite(column).any()]
     known = np.all(np.isfinite(told), axis=0) if told else np.zeros(len(codes), bool)
-    measures = dict.fromkeys(
-        ("mig", *(f"dci_{name}" for name in DCI._fields), "sap", "factor_vae"), math.nan
-    )
+    measures = dict.fromkeys(MEASURES, math.nan)
     if known.sum() < _FEWEST:
         return measures
     factors, codes = np.stack(told, axis=1)[known], codes[known]
-    measures |= {"mig": mig(codes, factors), "sap": sap(codes, factors)}
+    measures |= {
+        "mig": mig(codes, factors),
+        "sap": sap(codes, factors),
+        "explicitness": explicitness(codes, factors, seed=seed),
+    }
     if len(told) > 1:  # Of one factor, these cannot tell anything.
-        trees = dci(codes, factors, seed)
+        importances, scores = dci.importances(codes, factors, seed)
+        trees = dci.summary(importances, scores)
+        groups = [network.latents(factor) for factor in network.model.layout.factors]
+        grouped = dci.of_groups(importances, groups)
         measures |= {f"dci_{name}": value for name, value in trees._asdict().items()}
-        measures["factor_vae"] = factor_vae(codes, factors, seed=seed)
+        measures |= {
+            "dci_group_disentanglement": dci.disentanglement(grouped),
+            "dci_group_completeness": dci.completeness(grouped),
+            "factor_vae": factor_vae(codes, factors, seed=seed),
+            "modularity": modularity(codes, factors),
+        }
     return measures
 
 

@@ -14,6 +14,8 @@ from dcign_tf.evaluation import binning
 
 # Standard deviation below which a latent has collapsed to the prior and takes no part.
 COLLAPSED = 0.05
+# Observations in a batch, as in Locatello et al. 2019.
+BATCH = 64
 
 
 def factor_vae(
@@ -22,6 +24,7 @@ def factor_vae(
     bins: int = binning.BINS,
     votes: int = 800,
     seed: int = 0,
+    batch: int = BATCH,
 ) -> float:
     """How often the latent with the smallest normalized variance tells which factor is fixed in a batch.
 
@@ -32,10 +35,11 @@ def factor_vae(
     Args:
         codes: float [N, L], the means of the posteriors.
         factors: [N, F], F >= 2; integers are classes, floats are put into bins that hold as many observations each.
-            Each value or bin should have 20 observations or more; a batch is half of its teaching or testing ones.
+            Each value or bin should have 20 observations or more.
         bins: how many.
         votes: how many teach, and how many test; shared out evenly among the factors.
         seed: of the choice of batches.
+        batch: observations in a batch; at most half of a bin's teaching or testing ones, which keeps batches different.
 
     Returns:
         The accuracy, from about 1 over the number of factors, chance, to 1. NaN if all latents have collapsed, or no
@@ -61,8 +65,8 @@ def factor_vae(
             members = [images for images in members if len(images) >= 4]
             for _ in range(max(1, votes // len(table)) if members else 0):
                 images = members[rng.integers(len(members))]
-                batch = rng.choice(images, len(images) // 2, replace=False)
-                table[row, normalized[batch].var(axis=0).argmin()] += 1
+                some = rng.choice(images, min(batch, len(images) // 2), replace=False)
+                table[row, normalized[some].var(axis=0).argmin()] += 1
         return table
 
     if not alive.any():

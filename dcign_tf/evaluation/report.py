@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dcign_tf import units
 
 # What the page calls the measures of disentanglement, who defined them, and how to read them.
-_MEASURES = {
+MEASURES = {
     "mig": (
         "MIG",
         "Chen et al. 2018",
@@ -30,6 +30,16 @@ _MEASURES = {
         "Eastwood & Williams 2018",
         "how well all latents together tell the factors, entangled or not",
     ),
+    "dci_group_disentanglement": (
+        "DCI disentanglement of groups",
+        "Eastwood & Williams 2018",
+        "whether a factor's latents, taken as one, speak of that factor only",
+    ),
+    "dci_group_completeness": (
+        "DCI completeness of groups",
+        "Eastwood & Williams 2018",
+        "whether a factor is told by its own latents only",
+    ),
     "sap": (
         "SAP",
         "Kumar et al. 2018",
@@ -39,6 +49,16 @@ _MEASURES = {
         "FactorVAE",
         "Kim & Mnih 2018",
         "how often the latent that varies least among images in which one factor is fixed tells which factor it is",
+    ),
+    "modularity": (
+        "Modularity",
+        "Ridgeway & Mozer 2018",
+        "how far a latent has information on one factor only, each latent counting as much",
+    ),
+    "explicitness": (
+        "Explicitness",
+        "Ridgeway & Mozer 2018",
+        "how well a linear classifier on all latents tells a factor's values apart, from 1/2",
     ),
 }
 
@@ -125,10 +145,10 @@ def report(
                     title,
                     *(number(block["disentanglement"][key], 3) for block in blocks.values()),
                 )
-                for key, (title, _, _) in _MEASURES.items()
+                for key, (title, _, _) in MEASURES.items()
             ),
         ),
-        _notes(*((title, f"{text} ({who}); 1 is best") for title, who, text in _MEASURES.values())),
+        _notes(*((title, f"{text} ({who}); 1 is best") for title, who, text in MEASURES.values())),
         *(_figure(picture) for picture in pictures),
         "<h2>Configuration</h2>",
         _table(("setting", "value"), _settings(configuration), prose=True),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dcign_tf.evaluation.dci import completeness, dci, disentanglement
+from dcign_tf.evaluation.dci import completeness, dci, disentanglement, of_groups
 from tests.evaluation import tiny
 
 RNG = np.random.default_rng(0)
@@ -25,6 +25,14 @@ def test_by_hand():
     both = -(2 / 3 * np.log2(2 / 3) + 1 / 3 * np.log2(1 / 3))
     assert disentanglement(importances) == pytest.approx(0.75 * (1 - both) + 0.25)
     assert completeness(importances) == pytest.approx((1 + 1 - np.log(2) / np.log(3)) / 2)
+
+
+def test_latents_taken_as_one():
+    # Two latents share a factor: together they have it to themselves.
+    importances = np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]])
+    grouped = of_groups(importances, [np.array([0, 1]), np.array([2])])
+    assert grouped.tolist() == [[1, 0], [0, 1]]
+    assert completeness(importances) < 0.9 and completeness(grouped) == pytest.approx(1)
 
 
 def test_importances_of_nothing():

@@ -17,8 +17,12 @@ BLOCK = {
         "dci_disentanglement": 0.4,
         "dci_completeness": 0.5,
         "dci_informativeness": 0.6,
+        "dci_group_disentanglement": 0.65,
+        "dci_group_completeness": 0.66,
         "sap": 0.7,
         "factor_vae": None,
+        "modularity": 0.8,
+        "explicitness": 0.9,
     },
     "units": {"azimuth": "degrees"},
 }

@@ -1,6 +1,5 @@
 """The Basel Face Model's loader, on files of a made-up head in each of its formats."""
 
-import copy
 import dataclasses
 import pathlib
 import struct
@@ -19,7 +18,6 @@ import scipy.io
 import scipy.sparse
 from hypothesis import strategies as st
 
-from dcign_tf.cli import train
 from dcign_tf.errors import DcignError
 from dcign_tf.scenes import basel, load_source
 from dcign_tf.scenes.morphable import MorphableModel
@@ -498,25 +496,6 @@ def test_damaged_bytes_give_a_model_or_one_line(
         assert str(error).startswith(f"{tmp_path / 'model'}: ") and "\n" not in str(error)
     else:
         assert np.isfinite(model.vertices(np.ones((1, model.coefficients)))).all()
-
-
-def test_the_flag_file_is_the_papers() -> None:
-    values = copy.deepcopy(train.FLAGS)
-    for name in values:  # Another test may have parsed them.
-        values[name].unparse()
-    values(["dcign-train", f"--flagfile={REPOSITORY / 'flags' / 'faces_basel'}"])
-    given = {name: values[name].value for name in values if values[name].present}
-    # The package's defaults are the paper's, which the flag file spells out; the ratio's follows from the factors.
-    others = {name for name in given if values[name].value != values[name].default}
-    assert others == {"source", "data", "test_groups", "seed", "ratio"}
-    assert given["test_groups"] == 350  # as many as in the authors' data set
-    assert (given["source"], given["image_size"], given["group_size"]) == ("basel", 150, 20)
-    assert (given["steps"], given["learning_rate"], given["invariance_strength"]) == (
-        12000,
-        0.0005,
-        0.01,
-    )
-    assert given["ratio"] == ["1", "1", "1", "10"]
 
 
 @pytest.mark.slow
