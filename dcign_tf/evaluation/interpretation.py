@@ -86,7 +86,7 @@ class Interpretation:
                     "the model was not calibrated, so it knows no values of factors: finish its training (dcign-train "
                     "calibrates at the end) or call calibrate()"
                 )
-            places = {f: model.layout.indices(f) for f in model.layout.extrinsic}
+            places = {f: model.layout.indices(f).tolist() for f in model.layout.extrinsic}
             return cls(model, places, model.calibration, model.units)
         reading = cls(model, {}, Calibration(model.layout.extrinsic), source.units)
         for factor in model.layout.extrinsic:
@@ -115,7 +115,7 @@ class Interpretation:
             codes[first : first + len(some)] = self._encode(some).numpy()
             self.advance(len(some))
         layout = self.model.layout
-        codes = on_circles(codes, [layout.indices(factor) for factor in layout.circular])
+        codes = on_circles(codes, [layout.indices(f).tolist() for f in layout.circular])
         return codes.reshape(*leading, -1)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
