@@ -4,6 +4,7 @@ Training never sees a value; it makes one latent follow each extrinsic factor, i
 less bent (Fig. 6 of the paper). The curves are fitted afterwards on training images with known factors.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,13 +69,23 @@ class Calibration(keras.layers.Layer):
     value, what re-rendering needs; `value_of` the mean value at a given latent, the better inference. Values are in
     the factor's own unit, degrees for angles.
 
+    A circular factor's latent is an angle in radians. If its values close, too, so does the curve; else they have a
+    place on an arc, and the circle is cut where there are fewest images.
+
     Args:
         factors: names of the extrinsic factors.
+        circular: of those whose latents are angles.
     """
 
-    def __init__(self, factors: tuple[str, ...] | list[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        factors: tuple[str, ...] | list[str],
+        circular: tuple[str, ...] | list[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.factors = tuple(factors)
+        self.circular = tuple(circular)
 
         # Their names are older than factors that are no angles.
         def table(name: str) -> Any:
@@ -88,26 +99,36 @@ class Calibration(keras.layers.Layer):
         self.fitted = self.add_weight(
             shape=(), initializer="zeros", dtype="float32", trainable=False, name="fitted"
         )
+        # Of circular factors whose values close: a file from before there were such has none.
+        if self.circular:
+            self.periods = self.add_weight(
+                shape=(len(self.factors),), initializer="zeros", trainable=False, name="periods"
+            )
         self.built = True
 
     def fit(
-        self, latents: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
+        self,
+        latents: Mapping[str, np.ndarray],
+        values: Mapping[str, np.ndarray],
+        periods: Mapping[str, float] | None = None,
     ) -> tuple[str, ...]:
         """Fits all curves.
 
         Args:
-            latents: for each extrinsic factor, its latent's mean on N images; [N].
+            latents: for each extrinsic factor, its latent's mean on N images, of a circular one its angle; [N].
             values: for each extrinsic factor, its true value in those images, [N]; NaN where nobody knows it.
+            periods: of factors whose values close; it counts for circular ones only.
 
         Returns:
-            The factors of which no value is known; for these, the latent itself stands for it.
+            The factors of which no value is known; for these, the latent itself stands for it, an angle in degrees.
 
         Raises:
             ValueError: a factor is missing, has some values but fewer than 2 * KNOTS, values that are not finite or
                 all equal.
         """
-        tables = []
+        tables: list[tuple[np.ndarray, ...]] = []
         unknown = []
+        closing = np.zeros(len(self.factors), np.float32)
         for factor in self.factors:
             if factor not in latents or factor not in values:
                 raise ValueError(f"{factor}: calibration needs its latents and its true values")
@@ -119,6 +140,11 @@ class Calibration(keras.layers.Layer):
             if not known.any():
                 _check_varies(factor, "latents", z)
                 unknown.append(factor)
+                if factor in self.circular:
+                    closing[len(tables)] = 360
+                    turn = np.linspace(-180, 180, KNOTS)
+                    tables.append((turn, np.radians(turn), np.radians(turn), turn))
+                    continue
                 # Without the outermost latents: a few odd images, rather than odd values of the factor.
                 low, high = np.quantile(z, [0.01, 0.99]).tolist()
                 tables.append(4 * (np.linspace(low, high, KNOTS),))
@@ -130,6 +156,13 @@ class Calibration(keras.layers.Layer):
                 )
             _check_varies(factor, "latents", z)
             _check_varies(factor, "true values", true)
+            if factor in self.circular:
+                period = (periods or {}).get(factor)
+                if period:
+                    closing[len(tables)] = period
+                    tables.append(_closed_curves(z, true, period))
+                    continue
+                z = z - 2 * np.pi * np.floor((z - _cut(z)) / (2 * np.pi))
             at_values = np.linspace(true.min(), true.max(), KNOTS)
             # Knots at quantiles: as many images behind each piece of the curve, wherever the latents crowd.
             at_latents = np.quantile(z, np.linspace(0, 1, KNOTS))
@@ -148,6 +181,8 @@ class Calibration(keras.layers.Layer):
         self.infer_latents.assign(columns[2])
         self.infer_degrees.assign(columns[3])
         self.fitted.assign(1.0)
+        if self.circular:
+            self.periods.assign(closing)
         return tuple(unknown)
 
     @property
@@ -156,23 +191,117 @@ class Calibration(keras.layers.Layer):
         return bool(keras.ops.convert_to_numpy(self.fitted) > 0)
 
     def range(self, factor: str) -> tuple[float, float]:
-        """The smallest and the largest value the curves were fitted on."""
+        """The smallest and the largest value the curves were fitted on; where they close, one period apart."""
         row = keras.ops.convert_to_numpy(self.render_degrees)[self.factors.index(factor)]
         return float(row[0]), float(row[-1])
 
     def latent_of(self, factor: str, values: tf.Tensor) -> tf.Tensor:
         """The latent that renders a value; float32 of the shape of `values`."""
         row = self.factors.index(factor)
-        return _interpolate(values, self.render_degrees[row], self.render_latents[row])
+        xs = self.render_degrees[row]
+        if factor in self.circular:
+            # A period of 0 leaves a value as it is.
+            period = self.periods[row]
+            values = tf.cast(values, tf.float32)
+            values -= period * tf.floor(tf.math.divide_no_nan(values - xs[0], period))
+        return _interpolate(values, xs, self.render_latents[row])
 
     def value_of(self, factor: str, latents: tf.Tensor) -> tf.Tensor:
         """The value that a latent tells; float32 of the shape of `latents`."""
         row = self.factors.index(factor)
-        return _interpolate(latents, self.infer_latents[row], self.infer_degrees[row])
+        if factor not in self.circular:
+            return _interpolate(latents, self.infer_latents[row], self.infer_degrees[row])
+        # The turn that begins where the circle was cut: in the middle of what the curve leaves of it.
+        xs = self.infer_latents[row]
+        cut = (xs[0] + xs[-1]) / 2 - math.pi
+        latents = tf.cast(latents, tf.float32)
+        latents -= 2 * math.pi * tf.floor((latents - cut) / (2 * math.pi))
+        values = _interpolate(latents, xs, self.infer_degrees[row])
+        low, period = self.render_degrees[row][0], self.periods[row]
+        return values - period * tf.floor(tf.math.divide_no_nan(values - low, period))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"factors": list(self.factors), "name": self.name}
+        circular = {"circular": list(self.circular)} if self.circular else {}
+        return {"factors": list(self.factors), "name": self.name, **circular}
+
+
+def _cut(angles: np.ndarray) -> float:
+    """The angle around which there are fewest of these, in radians."""
+    bins = 72
+    counts, _ = np.histogram(np.mod(angles, 2 * np.pi), bins, (0, 2 * np.pi))
+    # A gap's middle rather than its edge: windows of growing width, the widest of them half a turn.
+    crowd = sum(
+        np.convolve(np.tile(counts, 3), np.ones(width) / width, "same")[bins : 2 * bins]
+        for width in (1, 3, 9, 19, 37)
+    )
+    return float((np.argmin(crowd) + 0.5) * 2 * np.pi / bins)
+
+
+def _closed_curves(
+    angles: np.ndarray, values: np.ndarray, period: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both curves between angles [N], in radians, and values [N] that close, over one turn.
+
+    Returns:
+        values, the angles that render them, angles, the values that they tell; rising or falling throughout, so that
+        angles and values may lie outside of one turn and one period.
+    """
+    phases = values * (2 * np.pi / period)
+    # Which way round: in the right one, angles and phases differ by nearly the same everywhere.
+    forth, back = _in_step(angles, phases)
+    sign, shift = (1, np.angle(forth)) if abs(forth) >= abs(back) else (-1, np.angle(back))
+    difference = np.angle(np.exp(1j * (phases - sign * angles - shift)))
+    # The turn before and the turn after, so that the curve goes on at the ends as it began.
+    turns = 2 * np.pi * np.arange(-1, 2)[:, np.newaxis]
+    around = (angles + turns).ravel()
+    told = np.tile(difference, 3) + sign * around + shift
+
+    def closed(x: np.ndarray, y: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
+        knots = start + np.linspace(0, 2 * np.pi, KNOTS)
+        width = knots[1] - knots[0]
+        margin = np.arange(1, 9) * width
+        wide = np.concatenate([knots[0] - margin[::-1], knots, knots[-1] + margin])
+        curve = fit_monotone(x, y, wide)[len(margin) : -len(margin)]
+        curve[-1] = curve[0] + sign * 2 * np.pi
+        return knots, curve
+
+    start = float(values.min() * (2 * np.pi / period))
+    # As many turns away as it takes for the phases' own beginning to be covered.
+    offset = 2 * np.pi * np.round((told.mean() - start - np.pi) / (2 * np.pi))
+    at_phases, to_angles = closed(told - offset, around, start)
+    at_angles, to_phases = closed(around, told, -np.pi)
+    scale = period / (2 * np.pi)
+    return at_phases * scale, to_angles, at_angles, to_phases * scale
+
+
+def correlated(
+    latents: np.ndarray, values: np.ndarray, circular: bool = False, period: float | None = None
+) -> float:
+    """How closely latents follow values along one line, or around one circle; from 0 to 1.
+
+    The absolute Pearson correlation. Of a circular latent, an angle in radians, it is that of the angle from where the
+    circle is cut; if the values close, too, instead how far the angle and the value's phase keep one distance, in the
+    direction that suits them: the length of the mean of exp(i (phase -+ angle)).
+
+    Args:
+        latents: [N].
+        values: [N].
+        circular: whether the latents are angles.
+        period: of values that close.
+    """
+    latents, values = np.asarray(latents, np.float64), np.asarray(values, np.float64)
+    if circular and period:
+        return max(abs(mean) for mean in _in_step(latents, values * (2 * np.pi / period)))
+    if circular:
+        latents = np.mod(latents - _cut(latents), 2 * np.pi)
+    return abs(float(np.corrcoef(latents, values)[0, 1]))
+
+
+def _in_step(angles: np.ndarray, phases: np.ndarray) -> tuple[complex, complex]:
+    """Means of exp(i (phase - angle)) and of exp(i (phase + angle))."""
+    forth, back = (complex(np.mean(np.exp(1j * (phases - sign * angles)))) for sign in (1, -1))
+    return forth, back
 
 
 def _check_varies(factor: str, name: str, values: np.ndarray) -> None:

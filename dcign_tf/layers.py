@@ -1,5 +1,7 @@
 """Keras layers that Keras does not have."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -150,6 +152,55 @@ class UnpoolConv2D(_Convolution):
         """The constructor's arguments."""
         activation = keras.activations.serialize(self.activation)
         return {**super().get_config(), "activation": activation}
+
+
+@keras.saving.register_keras_serializable("dcign_tf")
+class OnCircles(keras.layers.Layer):
+    """Divides pairs of latents by their length, so that only their direction is left.
+
+    With a posterior's prior of N(0, I) over a pair, the prior of its direction is uniform.
+
+    Example:
+        >>> OnCircles([1])(tf.constant([[5.0, 3.0, -4.0]])).numpy().round(2).tolist()
+        [[5.0, 0.6000000238418579, -0.800000011920929]]
+
+    Args:
+        first: for each pair its first latent; the second is the next one.
+
+    Call arguments:
+        inputs: float [N, L]; the output is [N, L], all other latents as they were.
+    """
+
+    # Added to the square of the length: the gradient of a direction grows as the length shrinks.
+    EPSILON = 1e-4
+
+    def __init__(self, first: Sequence[int], **kwargs: Any) -> None:
+        # Half of single precision is not enough for squares and directions.
+        kwargs.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
+        super().__init__(**kwargs)
+        self.first = tuple(sorted(int(index) for index in first))
+        if any(b - a < 2 for a, b in itertools.pairwise((-2, *self.first))):
+            raise ValueError(
+                f"first: got {tuple(first)}, pairs must begin at 0 or later and not overlap"
+            )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Applies the layer."""
+        parts, done = [], 0
+        for index in self.first:
+            pair = inputs[:, index : index + 2]
+            squared = tf.reduce_sum(tf.square(pair), axis=1, keepdims=True)
+            parts += [inputs[:, done:index], pair / tf.sqrt(squared + self.EPSILON)]
+            done = index + 2
+        return tf.concat([*parts, inputs[:, done:]], axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """[N, L]."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "first": list(self.first)}
 
 
 @keras.saving.register_keras_serializable("dcign_tf")

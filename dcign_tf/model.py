@@ -13,7 +13,7 @@ import tensorflow as tf
 import dcign_tf.optimizers  # noqa: F401  (makes the optimizer in a trained model's file known to Keras)
 from dcign_tf import networks, objective
 from dcign_tf.calibration import Calibration
-from dcign_tf.code import CodeLayout
+from dcign_tf.code import CodeLayout, told
 from dcign_tf.errors import DcignError
 from dcign_tf.procedures import ProcedureConfig
 from dcign_tf.units import DEGREES, LATENT
@@ -105,8 +105,9 @@ class DCIGN(keras.Model):
         self.seed = int(seed)
         with _default_precision(self.dtype_policy):
             self.encoder = networks.encoder(image_size, encoder_filters, layout.latents)
-            self.decoder = networks.decoder(image_size, decoder_filters, layout.latents)
-        self.calibration = Calibration(layout.extrinsic, name="calibration")
+            circles = [int(layout.indices(factor)[0]) for factor in layout.circular]
+            self.decoder = networks.decoder(image_size, decoder_filters, layout.latents, circles)
+        self.calibration = Calibration(layout.extrinsic, layout.circular, name="calibration")
         self.units = {factor: (units or {}).get(factor, DEGREES) for factor in layout.extrinsic}
         self.built = True
 
@@ -180,12 +181,13 @@ class DCIGN(keras.Model):
                 continue
             value = tf.cast(tf.convert_to_tensor(value), tf.float32)
             value = tf.broadcast_to(value, tf.shape(codes)[:1])
-            column = int(self.layout.indices(factor)[0])
-            latent = tf.cast(self.calibration.latent_of(factor, value), codes.dtype)
-            latent = tf.where(tf.math.is_nan(value), codes[:, column], latent)
-            codes = tf.concat(
-                [codes[:, :column], latent[:, tf.newaxis], codes[:, column + 1 :]], axis=1
-            )
+            first, last = (int(index) for index in self.layout.indices(factor)[[0, -1]])
+            latent = tf.cast(self.calibration.latent_of(factor, value), codes.dtype)[:, tf.newaxis]
+            if factor in self.layout.circular:
+                latent = tf.concat([tf.cos(latent), tf.sin(latent)], axis=1)
+            kept = tf.math.is_nan(value)[:, tf.newaxis]
+            latent = tf.where(kept, codes[:, first : last + 1], latent)
+            codes = tf.concat([codes[:, :first], latent, codes[:, last + 1 :]], axis=1)
         return codes
 
     def infer(self, images: Any) -> dict[str, tf.Tensor]:
@@ -194,34 +196,47 @@ class DCIGN(keras.Model):
         Raises:
             DcignError: the model was not calibrated.
         """
-        self._check_calibrated()
-        mean, _ = self.encode(images)
-        return {
-            factor: self.calibration.value_of(factor, mean[:, int(self.layout.indices(factor)[0])])
-            for factor in self.layout.extrinsic
-        }
+        return self.infer_from_codes(self.encode(images)[0])
 
-    def calibrate(self, images: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+    def infer_from_codes(self, codes: Any) -> dict[str, tf.Tensor]:
+        """Reads the extrinsic factors off graphics codes [N, L]; result and errors as in `infer`."""
+        self._check_calibrated()
+        result = {}
+        for factor in self.layout.extrinsic:
+            latent, *second = (codes[:, int(index)] for index in self.layout.indices(factor))
+            if second:
+                latent = tf.atan2(second[0], latent)
+            result[factor] = self.calibration.value_of(factor, latent)
+        return result
+
+    def calibrate(
+        self,
+        images: np.ndarray,
+        values: Mapping[str, np.ndarray],
+        periods: Mapping[str, float] | None = None,
+    ) -> None:
         """Fits the curves between latents and true values on images in which everything varies at once.
 
         Args:
             images: uint8, or float in [0, 1]; [N, S, S, 1], N >= 66; of the training set.
             values: for each extrinsic factor, its true value in each image, [N]; NaN where nobody knows it. A factor
                 of which none is known gets `units.LATENT` for a unit: its latent itself stands for it.
+            periods: of those factors whose values close, such as 360 degrees. It counts for circular ones only.
 
         Raises:
-            DcignError: the layout gives an extrinsic factor several latents; one curve cannot say them.
+            DcignError: the layout gives an extrinsic factor several latents that are no circle; one curve cannot say
+                them.
             ValueError: as `Calibration.fit`.
         """
         for factor in self.layout.extrinsic:
-            if len(self.layout.indices(factor)) > 1:
+            if len(self.layout.indices(factor)) > 1 and factor not in self.layout.circular:
                 raise DcignError(
                     f"{factor}: has {len(self.layout.indices(factor))} latents; "
-                    "only a factor with one latent can be calibrated"
+                    "only a factor with one latent, or with two on a circle, can be calibrated"
                 )
         mean = self.encode_in_batches(images)
-        latents = {f: mean[:, self.layout.indices(f)[0]] for f in self.layout.extrinsic}
-        for factor in self.calibration.fit(latents, values):
+        latents = {f: told(mean, self.layout.indices(f)) for f in self.layout.extrinsic}
+        for factor in self.calibration.fit(latents, values, periods or {}):
             self.units[factor] = LATENT
 
     def encode_in_batches(self, images: np.ndarray, batch: int = 100) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcign_tf.cpu_convolutions import phase_kernels
-from dcign_tf.layers import ConvPool2D, FewFiltersConv2D, Interleave, UnpoolConv2D
+from dcign_tf.layers import ConvPool2D, FewFiltersConv2D, Interleave, OnCircles, UnpoolConv2D
 
 _SMALLEST = 38  # below, nothing is left of the image after the encoder's third pooling
 
@@ -49,18 +49,23 @@ def encoder(
 
 
 def decoder(
-    image_size: int = 150, filters: Sequence[int] = (32, 64, 96), latents: int = 200
+    image_size: int = 150,
+    filters: Sequence[int] = (32, 64, 96),
+    latents: int = 200,
+    circles: Sequence[int] = (),
 ) -> keras.Model:
     """The rendering half: codes [N, latents] to logits of the images, [N, S, S, 1].
 
-    A linear map to [n, n, filters[0]], then four times unpooling and 7 x 7 convolution; ReLU between.
+    A linear map to [n, n, filters[0]], then four times unpooling and 7 x 7 convolution; ReLU between. `circles` are the
+    first latents of those pairs of which only the direction counts.
     """
     base = decoder_base(image_size)
     first, *_ = sizes = _three(filters)
     codes = keras.Input((latents,), name="codes")
+    x = OnCircles(circles, name="on_circles")(codes) if circles else codes
     x = keras.layers.Dense(
         base * base * first, activation="relu", kernel_initializer=_narrow(), name="features"
-    )(codes)
+    )(x)
     x = keras.layers.Reshape((base, base, first), name="feature_map")(x)
     for index, channels in enumerate(sizes, 1):
         x = UnpoolConv2D(

@@ -30,8 +30,8 @@ import numpy as np
 import tensorflow as tf
 
 from dcign_tf import files, optimizers
-from dcign_tf.calibration import KNOTS
-from dcign_tf.code import CodeLayout
+from dcign_tf.calibration import KNOTS, correlated
+from dcign_tf.code import CodeLayout, told
 from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN, load_model
@@ -67,7 +67,8 @@ class TrainingConfig(ProcedureConfig):
         procedure: this and all of `ProcedureConfig`.
         encoder_filters: channels of the encoder's convolutions.
         decoder_filters: channels of the decoder's.
-        latents: length of the code; extrinsic factors have one each, the rest is intrinsic.
+        latents: length of the code; extrinsic factors have one each, circular ones two, the rest is intrinsic.
+        circular: extrinsic factors whose latents are a direction, of those that turn all the way around.
         steps: number of updates.
         groups_per_step: groups in a step's batch; 1 is the paper.
         ratio: how often each factor varies, in the order of the factors; by default 1 for each extrinsic factor
@@ -99,6 +100,7 @@ class TrainingConfig(ProcedureConfig):
     encoder_filters: tuple[int, ...] = (96, 64, 32)
     decoder_filters: tuple[int, ...] = (32, 64, 96)
     latents: int = 200
+    circular: tuple[str, ...] = ()
     steps: int = 12000
     groups_per_step: int = 1
     ratio: tuple[float, ...] | None = None
@@ -248,25 +250,33 @@ def check(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> 
         UsageError: it does not; the message names the flag.
     """
     config.ratios(factors)
-    extrinsic = len(factors) - 1
-    _require(config.latents > extrinsic, "latents", config.latents, f"more than {extrinsic}")
+    *extrinsic, _ = factors
+    for name in config.circular:
+        _require(name in extrinsic, "circular", name, f"one of {', '.join(extrinsic)}")
+    fewest = sum(_sizes(config, factors).values())
+    _require(config.latents > fewest, "latents", config.latents, f"more than {fewest}")
     try:
         decoder_base(image_size)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
 
 
+def _sizes(config: TrainingConfig, factors: tuple[str, ...]) -> dict[str, int]:
+    """How many latents each extrinsic factor has."""
+    return {factor: 2 if factor in config.circular else 1 for factor in factors[:-1]}
+
+
 def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
     """A compiled model for a configuration and the images it will see, started from the seed."""
     check(config, source.factors, source.image_size)
-    extrinsic = source.factors[:-1]
-    sizes = dict.fromkeys(extrinsic, 1) | {source.factors[-1]: config.latents - len(extrinsic)}
+    sizes = _sizes(config, source.factors)
+    sizes |= {source.factors[-1]: config.latents - sum(sizes.values())}
     keras.utils.set_random_seed(config.seed)
     model = DCIGN(
         image_size=source.image_size,
         encoder_filters=config.encoder_filters,
         decoder_filters=config.decoder_filters,
-        layout=CodeLayout(sizes),
+        layout=CodeLayout(sizes, config.circular),
         seed=config.seed,
         units=source.units,
         **config.procedure_settings(),
@@ -628,7 +638,7 @@ def _calibrate(model: DCIGN, source: GroupSource, count: int) -> None:
                 file=sys.stderr,
             )
             values[factor] = np.full_like(true, np.nan)
-    model.calibrate(mixed.images, values)
+    model.calibrate(mixed.images, values, source.periods)
 
 
 def _save(model: DCIGN, path: pathlib.Path) -> None:
@@ -666,6 +676,7 @@ class _Summaries:
     def __init__(self, source: GroupSource, config: TrainingConfig, bar: Progress) -> None:
         self._bar = bar
         self._validation = source.mixed("validation")
+        self._periods = source.periods
         self._images_per_point = config.summary_every * config.groups_per_step * source.group_size
         self._since: float | None = None
 
@@ -701,37 +712,47 @@ class _Summaries:
         means = model.encode_in_batches(images)
         for factor in layout.factors:
             tf.summary.histogram(f"latents/{factor}", means[:, layout.indices(factor)], step)
-        told = []
+        shown = []
         for factor in layout.extrinsic:
-            latent, truth = means[:, layout.indices(factor)[0]], self._validation.values[factor]
+            latent = told(means, layout.indices(factor))
+            truth = self._validation.values[factor]
             known = np.isfinite(truth)
             latent, truth = latent[known], truth[known]
             if known.any() and np.ptp(latent) > 0 and np.ptp(truth) > 0:
-                correlation = np.corrcoef(latent, truth)[0, 1]
-                tf.summary.scalar(f"validation/pearson/{factor}", abs(correlation), step)
-                told.append(f"{factor} {abs(correlation):.2f}")
+                correlation = correlated(
+                    latent, truth, factor in layout.circular, self._periods.get(factor)
+                )
+                tf.summary.scalar(f"validation/pearson/{factor}", correlation, step)
+                shown.append(f"{factor} {correlation:.2f}")
         some = images[:100]
         decoded = model.decode(means[:100]).numpy()
         error = np.mean((decoded - some / 255.0) ** 2)
         tf.summary.scalar("validation/mse", error, step)
-        correlations = f"|r| of {', '.join(told)}; " if told else ""
+        correlations = f"|r| of {', '.join(shown)}; " if shown else ""
         self._bar.write(
             f"step {step}, on validation images: {correlations}reconstruction MSE {error:.4f}"
         )
         pairs = np.concatenate([some[: self._ROWS] / 255.0, decoded[: self._ROWS]], axis=2)
         tf.summary.image("input_and_reconstruction", _stack(pairs), step)
         for factor in layout.extrinsic:
-            column = layout.indices(factor)[0]
-            low, high = np.quantile(means[:, column], [0.02, 0.98])
             codes = np.repeat(means[: self._ROWS], self._SWEEP, axis=0)
-            codes[:, column] = np.tile(
-                np.linspace(low, high, self._SWEEP), len(means[: self._ROWS])
+            codes[:, layout.indices(factor)] = np.tile(
+                _stops(means, layout, factor, self._SWEEP), [len(means[: self._ROWS]), 1]
             )
             swept = model.decode(codes).numpy()
             rows = swept.reshape(-1, self._SWEEP, *swept.shape[1:])
             tf.summary.image(
                 f"sweep/{factor}", _stack(np.concatenate(list(rows.swapaxes(0, 1)), 2)), step
             )
+
+
+def _stops(means: np.ndarray, layout: CodeLayout, factor: str, count: int) -> np.ndarray:
+    """Latents of a factor along its range, or once around its circle; float32 [count, n]."""
+    if factor in layout.circular:
+        turn = np.linspace(-np.pi, np.pi, count, dtype=np.float32)
+        return np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    low, high = np.quantile(means[:, layout.indices(factor)], [0.02, 0.98])
+    return np.linspace(low, high, count, dtype=np.float32)[:, np.newaxis]
 
 
 def _stack(rows: np.ndarray) -> np.ndarray:

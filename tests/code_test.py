@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcign_tf.code import CodeLayout
+from dcign_tf.code import CodeLayout, on_circles, told
 
 
 def test_the_papers_layout():
@@ -45,3 +45,32 @@ def test_impossible_layouts_are_refused(factors, message):
 def test_an_unknown_factor_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="'yaw': not one of azimuth, elevation"):
         CodeLayout.paper().indices("yaw")
+
+
+def test_a_circular_factor_has_a_direction_for_a_latent():
+    layout = CodeLayout({"a": 1, "turn": 2, "rest": 3}, ["turn"])
+    assert layout.circular == ("turn",) and layout.indices("turn").tolist() == [1, 2]
+    again = CodeLayout.from_config(json.loads(json.dumps(layout.get_config())))
+    assert again == layout and again.circular == ("turn",) and hash(again) == hash(layout)
+    assert layout != CodeLayout({"a": 1, "turn": 2, "rest": 3})
+    assert (
+        "circular" not in CodeLayout.paper().get_config()
+    )  # As in files from before there were such.
+    codes = np.array([[5.0, 0.0, 3.0, 1.0, 1.0, 1.0], [5.0, -2.0, 0.0, 1.0, 1.0, 1.0]])
+    np.testing.assert_allclose(told(codes, [1, 2]), [np.pi / 2, np.pi])
+    assert told(codes, [0]).tolist() == [5, 5]
+    assert on_circles(codes, [[1, 2]])[:, :3].tolist() == [[5, 0, 1], [5, -1, 0]]
+    assert on_circles(np.zeros([1, 2]), [[0, 1]]).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("circular", "message"),
+    [
+        (["rest"], "'rest', must be one of a, turn"),
+        (["b"], "'b', must be"),
+        (["a"], "got 1 latents, must have 2"),
+    ],
+)
+def test_impossible_circles_are_refused(circular, message):
+    with pytest.raises(ValueError, match=message):
+        CodeLayout({"a": 1, "turn": 2, "rest": 2}, circular)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcign_tf.layers import ConvPool2D, UnpoolConv2D
+from dcign_tf.layers import ConvPool2D, OnCircles, UnpoolConv2D
 
 
 def fused_and_plain(kernel_size, filters, channels, dtype, activation="relu"):
@@ -94,3 +94,30 @@ def test_conv_pool_equals_three_layers():
 def test_conv_pool_config_round_trip():
     layer = ConvPool2D(4, 5, kernel_initializer="he_normal", name="down")
     assert ConvPool2D.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_pairs_are_divided_by_their_length_and_their_gradient_is_along_the_circle():
+    layer = OnCircles([3, 0], dtype="float64")
+    x = tf.constant([[3.0, -4.0, 7.0, 0.0, 2.0], [0.0, 0.0, 1.0, -5.0, 12.0]], "float64")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_allclose(y[0], [0.6, -0.8, 7, 0, 1], atol=1e-4)
+    np.testing.assert_allclose(y[1], [0, 0, 1, -5 / 13, 12 / 13], atol=1e-4)
+    jacobian = tape.jacobian(y, x)[0, :, 0].numpy()
+    # Of x / sqrt(x x + e): (1 - y y) / sqrt(x x + e), next to nothing along the pair itself.
+    length = np.sqrt(25 + OnCircles.EPSILON)
+    by_hand = np.zeros([5, 5])
+    by_hand[:2, :2] = (np.eye(2) - np.outer(y[0, :2], y[0, :2])) / length
+    length = np.sqrt(4 + OnCircles.EPSILON)
+    by_hand[3:, 3:] = (np.eye(2) - np.outer(y[0, 3:], y[0, 3:])) / length
+    by_hand[2, 2] = 1
+    np.testing.assert_allclose(jacobian, by_hand, atol=1e-12)
+    assert OnCircles.from_config(layer.get_config()).first == (0, 3)
+    assert layer.compute_output_shape((None, 5)) == (None, 5)
+
+
+def test_pairs_that_overlap_are_refused():
+    for first in ([0, 1], [-1], [2, 2]):
+        with pytest.raises(ValueError, match="first: got"):
+            OnCircles(first)

@@ -58,6 +58,11 @@ _DECODER_FILTERS = _list(
     "channels of the decoder's feature map and first convolution, its second and third (Fig. 1)",
 )
 _LATENTS = _integer("latents", 200, "length of the graphics code")
+_CIRCULAR = _list(
+    "circular",
+    [],
+    "factors that turn all the way around: two latents each, of which the direction counts (see docs/training.md)",
+)
 _STRENGTH = _float(
     "invariance_strength",
     0.01,
@@ -176,6 +181,7 @@ def main(argv: list[str]) -> None:
         encoder_filters=_numbers("encoder_filters", int),
         decoder_filters=_numbers("decoder_filters", int),
         latents=_LATENTS.value,
+        circular=tuple(_CIRCULAR.value),
         invariance_strength=_STRENGTH.value,
         clamp_to=_CLAMP_TO.value,
         procedure=_PROCEDURE.value,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcign_tf.calibration import correlated
 from dcign_tf.datasets.source import GroupSource, LabeledGroups, LabeledImages
 from dcign_tf.evaluation import dci
 from dcign_tf.evaluation.factor_vae import factor_vae
@@ -176,7 +177,7 @@ def _measure(
     description: str,
 ) -> Measured:
     network = Interpretation.of(model, source)
-    extrinsic = tuple(network.columns)
+    extrinsic = tuple(network.places)
     coded = len(mixed.images) + sum(group.images[..., 0, 0, 0].size for group in groups.values())
     decoded = len(mixed.images) + 3 * settings.pairs * len(extrinsic)
     with progress(coded + decoded, description, unit="image") as bar:
@@ -196,7 +197,10 @@ def _measure(
             "inference": _inference(network, codes, mixed.values, source.periods),
             "invariance": _invariance(network, codes, group_codes),
             "disentanglement": _disentanglement(network, codes, mixed.values, settings.seed),
-            "latents": dict(network.columns),
+            "latents": {
+                f: first if not second else [first, *second]
+                for f, (first, *second) in network.places.items()
+            },
             "units": dict(network.units),
         }
         network.advance = lambda images: None
@@ -260,9 +264,11 @@ def _inference(
     """
     inferred = network.infer(codes)
     result = {}
-    for factor, column in network.columns.items():
-        latent = codes[:, column]
-        numbers = agreement(latent, inferred[factor], values[factor], periods.get(factor))
+    for factor, (_, *second) in network.places.items():
+        latent = network.latent(codes, factor)
+        numbers = agreement(
+            latent, inferred[factor], values[factor], periods.get(factor), bool(second)
+        )
         if network.units[factor] == DEGREES:
             numbers["median_abs_error_deg"] = numbers["median_abs_error"]
         result[factor] = numbers
@@ -270,7 +276,11 @@ def _inference(
 
 
 def agreement(
-    latent: np.ndarray, inferred: np.ndarray, true: np.ndarray, period: float | None = None
+    latent: np.ndarray,
+    inferred: np.ndarray,
+    true: np.ndarray,
+    period: float | None = None,
+    circular: bool = False,
 ) -> dict[str, float]:
     """How well a latent, and the values read off it, tell the true values; all [N].
 
@@ -279,6 +289,7 @@ def agreement(
         inferred: the values read off them.
         true: the true values; NaN where nobody knows them.
         period: of a factor that closes; its errors are taken the shorter way around.
+        circular: whether the latents are angles, in radians.
 
     Returns:
         Numbers as `_inference` describes them; NaN where no true value is known.
@@ -293,10 +304,8 @@ def agreement(
     if period is not None:
         errors = np.minimum(errors % period, -errors % period)
     return {
-        "pearson": abs(float(np.corrcoef(latent, true)[0, 1])) if varies else math.nan,
-        "r2_calibrated": float(1 - np.square(inferred - true).sum() / spread)
-        if spread
-        else math.nan,
+        "pearson": correlated(latent, true, circular, period) if varies else math.nan,
+        "r2_calibrated": float(1 - np.square(errors).sum() / spread) if spread else math.nan,
         "median_abs_error": float(np.median(errors)),
     }
 
@@ -352,8 +361,8 @@ def _rerendering(network: Interpretation, factor: str, pairs: Pairs | None) -> d
 def exchanged(network: Interpretation, factor: str, pairs: Pairs) -> np.ndarray:
     """Codes of the images i with the factor's latent of the images j; float32 [P, L]."""
     codes = pairs.source_codes.copy()
-    column = network.columns[factor]
-    codes[:, column] = pairs.target_codes[:, column]
+    latents = list(network.places[factor])
+    codes[:, latents] = pairs.target_codes[:, latents]
     return codes
 
 
@@ -372,7 +381,7 @@ def _disentanglement(
     measures = dict.fromkeys(MEASURES, math.nan)
     if known.sum() < _FEWEST:
         return measures
-    factors, codes = np.stack(told, axis=1)[known], codes[known]
+    factors, codes = np.stack(told, axis=1)[known], network.numbers(codes[known])
     measures |= {
         "mig": mig(codes, factors),
         "sap": sap(codes, factors),

@@ -111,8 +111,8 @@ def inference(measured: Measured) -> bytes | None:
     network, mixed = measured.network, measured.mixed
     inferred = network.infer(measured.codes)
     known = {
-        factor: latent
-        for factor, latent in network.columns.items()
+        factor: latents
+        for factor, latents in network.places.items()
         if np.isfinite(mixed.values[factor]).any()
     }
     if not known:
@@ -121,9 +121,10 @@ def inference(measured: Measured) -> bytes | None:
     spacing = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(WIDTH / _DPI, 8.9), dpi=_DPI, layout=spacing)
     axes = figure.subplots(2, columns, squeeze=False)
-    for column, (factor, latent) in enumerate(known.items()):
-        true, raw = mixed.values[factor], measured.codes[:, latent]
-        numbers = agreement(raw, inferred[factor], true, measured.periods.get(factor))
+    for column, (factor, latents) in enumerate(known.items()):
+        true, raw = mixed.values[factor], network.latent(measured.codes, factor)
+        circular = len(latents) > 1
+        numbers = agreement(raw, inferred[factor], true, measured.periods.get(factor), circular)
         unit = units.words(network.units[factor])
         above, below = axes[0, column], axes[1, column]
         _scatter(above, true, inferred[factor])
@@ -139,7 +140,12 @@ def inference(measured: Measured) -> bytes | None:
         )
         _scatter(below, true, raw)
         below.set_xlabel(f"true {_words(factor)}{unit}")
-        below.set_ylabel(f"latent {latent}")
+        first, *_ = latents
+        below.set_ylabel(
+            f"angle of latents {first} and {first + 1} in radians"
+            if circular
+            else f"latent {first}"
+        )
         below.set_title(f"|r| = {numbers['pearson']:.3f}", color=_INK, fontsize=13)
     return _png(figure)
 

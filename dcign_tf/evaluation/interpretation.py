@@ -1,12 +1,13 @@
 """What the latents of a network mean, trained by the paper's procedure or not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dcign_tf.calibration import Calibration
+from dcign_tf.code import on_circles, told
 from dcign_tf.datasets.source import GroupSource
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN
@@ -28,13 +29,13 @@ class Interpretation:
 
     Args:
         model: the network.
-        columns: for each extrinsic factor its latent.
+        places: for each extrinsic factor its latent, or the two that are its direction.
         calibration: the latents' curves; fitted.
         units: for each extrinsic factor, of its values.
 
     Attributes:
         model: the network.
-        columns: for each extrinsic factor its latent.
+        places: for each extrinsic factor its latent, or the two that are its direction.
         units: for each extrinsic factor, of its values.
         advance: called with a number of images whenever as many were encoded or decoded.
     """
@@ -42,12 +43,12 @@ class Interpretation:
     def __init__(
         self,
         model: DCIGN,
-        columns: Mapping[str, int],
+        places: Mapping[str, Sequence[int]],
         calibration: Calibration,
         units: Mapping[str, str],
     ) -> None:
         self.model = model
-        self.columns = dict(columns)
+        self.places = {f: tuple(int(index) for index in latents) for f, latents in places.items()}
         self.units = dict(units)
         self.advance: Advance = _stay
         self._calibration = calibration
@@ -85,15 +86,15 @@ class Interpretation:
                     "the model was not calibrated, so it knows no values of factors: finish its training (dcign-train "
                     "calibrates at the end) or call calibrate()"
                 )
-            columns = {f: int(model.layout.indices(f)[0]) for f in model.layout.extrinsic}
-            return cls(model, columns, model.calibration, model.units)
+            places = {f: model.layout.indices(f).tolist() for f in model.layout.extrinsic}
+            return cls(model, places, model.calibration, model.units)
         reading = cls(model, {}, Calibration(model.layout.extrinsic), source.units)
         for factor in model.layout.extrinsic:
             images = source.groups("train", factor, _GROUPS).images
-            reading.columns[factor] = most_variable_latent(reading.encode(images))
+            reading.places[factor] = (most_variable_latent(reading.encode(images)),)
         mixed = source.mixed("train", _CALIBRATION_IMAGES)
         codes = reading.encode(mixed.images)
-        latents = {factor: codes[:, column] for factor, column in reading.columns.items()}
+        latents = {factor: reading.latent(codes, factor) for factor in reading.places}
         try:
             unknown = reading._calibration.fit(latents, mixed.values)
         except ValueError as error:
@@ -102,7 +103,10 @@ class Interpretation:
         return reading
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """The posterior's means of images, uint8 [..., S, S, 1]; float32 [..., L]."""
+        """The posterior's means of images, uint8 [..., S, S, 1], as the decoder sees them; float32 [..., L].
+
+        Pairs of latents that are a direction have the length 1.
+        """
         leading, side = images.shape[:-3], self.model.image_size
         flat = images.reshape(-1, side, side, 1)
         codes = np.empty([len(flat), self.model.layout.latents], np.float32)
@@ -110,6 +114,8 @@ class Interpretation:
             some = flat[first : first + self._batch]
             codes[first : first + len(some)] = self._encode(some).numpy()
             self.advance(len(some))
+        layout = self.model.layout
+        codes = on_circles(codes, [layout.indices(f).tolist() for f in layout.circular])
         return codes.reshape(*leading, -1)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -143,14 +149,29 @@ class Interpretation:
     def infer(self, codes: np.ndarray) -> dict[str, np.ndarray]:
         """What codes [N, L] tell of each extrinsic factor; its values, float32 [N]."""
         return {
-            factor: self._calibration.value_of(factor, codes[:, column]).numpy()
-            for factor, column in self.columns.items()
+            factor: self._calibration.value_of(factor, self.latent(codes, factor)).numpy()
+            for factor in self.places
         }
+
+    def latent(self, codes: np.ndarray, factor: str) -> np.ndarray:
+        """What tells a factor in codes [..., L]: its latent, or its direction's angle in radians; [...]."""
+        return told(codes, self.places[factor])
+
+    def numbers(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [N, L] for those who count latents: a direction's angle in its first, and nothing in its second."""
+        codes = codes.copy()
+        for first, *second in self.places.values():
+            if second:
+                codes[:, first], codes[:, second] = told(codes, [first, *second]), 0
+        return codes
 
     def edit(self, codes: np.ndarray, factor: str, values: Any) -> np.ndarray:
         """Codes [N, L] with a factor set to other values: a number or [N]."""
         edited = codes.copy()
-        edited[:, self.columns[factor]] = self._calibration.latent_of(factor, values).numpy()
+        latents = self._calibration.latent_of(factor, values).numpy()
+        first, *second = self.places[factor]
+        edited[:, first] = np.cos(latents) if second else latents
+        edited[:, second] = np.sin(latents)[..., np.newaxis]
         return edited
 
     def range(self, factor: str) -> tuple[float, float]:
@@ -159,10 +180,10 @@ class Interpretation:
 
     def latents(self, factor: str) -> np.ndarray:
         """The latents that hold a factor; the intrinsic one has what the others leave; int [n]."""
-        if factor in self.columns:
-            return np.array([self.columns[factor]])
+        if factor in self.places:
+            return np.array(self.places[factor])
         others = np.arange(self.model.layout.latents)
-        return np.setdiff1d(others, list(self.columns.values()))
+        return np.setdiff1d(others, [index for place in self.places.values() for index in place])
 
 
 def most_variable_latent(group_codes: np.ndarray) -> int:

@@ -202,7 +202,7 @@ def pictures(result: "Evaluation") -> "list[Picture]":
             "5a.",
             figures.sweep(network, factor),
         )
-        for factor in network.network.columns
+        for factor in network.network.places
     ]
     if network.pairs:
         drawn.append(
@@ -235,7 +235,7 @@ def pictures(result: "Evaluation") -> "list[Picture]":
         )
     )
     if result.baseline is not None:
-        for factor in result.baseline.network.columns:
+        for factor in result.baseline.network.places:
             drawn.append(
                 Picture(
                     f"baseline_sweep_{factor}.png",

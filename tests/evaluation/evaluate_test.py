@@ -98,7 +98,9 @@ def test_rerendering_is_that_of_the_model_against_the_renderer(metrics, result, 
 def test_the_baseline_is_measured_on_the_same_pairs(result):
     for factor, pairs in result.network.pairs.items():
         np.testing.assert_array_equal(pairs.targets, result.baseline.pairs[factor].targets)
-    assert result.metrics["baseline"]["latents"] == result.baseline.network.columns
+    assert result.metrics["baseline"]["latents"] == {
+        factor: latent for factor, (latent,) in result.baseline.network.places.items()
+    }
 
 
 def test_pairs_are_different_images_of_one_group_with_the_second_ones_angle():

@@ -74,13 +74,13 @@ def test_the_most_variable_latent_is_that_within_groups():
 def test_latents_of_an_entangled_network_are_found_on_training_images(folder):
     source = tiny.source(folder)
     network = Interpretation.of(tiny.uncalibrated("sgvb"), source)
-    for factor, column in network.columns.items():
+    for factor, (column,) in network.places.items():
         groups = network.encode(source.groups("train", factor).images)
         assert column == groups.var(axis=1).mean(axis=0).argmax()
         mixed = source.mixed("train")
         low, high = mixed.values[factor].min(), mixed.values[factor].max()
         assert network.range(factor) == pytest.approx((low, high))
-    assert len(network.latents("intrinsic")) == 8 - len(set(network.columns.values()))
+    assert len(network.latents("intrinsic")) == 8 - len(set(network.places.values()))
 
 
 def test_an_entangled_network_that_answers_nothing(folder):
