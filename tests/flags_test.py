@@ -24,7 +24,7 @@ def given(
     return present, {f for f in present if values[f].value != values[f].default}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FLAGS.iterdir()))
+@pytest.mark.parametrize("name", sorted(path.name for path in FLAGS.iterdir() if path.is_file()))
 def test_each_is_understood_and_keeps_its_data_apart(name, monkeypatch):
     present, _ = given(name, monkeypatch)
     assert present["steps"] > 0 and present["data"].startswith("data/")
