@@ -47,7 +47,7 @@ def read(contents: tf.Tensor, size: int) -> tf.Tensor:
         damaged, larger than `MAX_BYTES`, or of more than `MAX_PIXELS` pixels or `images.MAX_SIDE` along a side.
     """
     return tf.map_fn(
-        lambda picture: _read_one(*picture, size),
+        lambda picture: _read_one(picture[0], picture[1], size),
         (tf.range(tf.size(contents)), contents),
         # One after the other: a large picture needs some hundred megabytes while it is read.
         parallel_iterations=1,

@@ -5,7 +5,7 @@ All of it is TensorFlow operations, so that it works where neither this package 
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -54,10 +54,11 @@ def signatures(model: DCIGN) -> dict[str, Any]:
     """
     _check(model)
     side, latents = model.image_size, model.layout.latents
+    limits = _limits(model)
 
     def rerender(images: tf.Tensor, **values: tf.Tensor) -> Mapping[str, tf.Tensor]:
         images = _checked_images(images, side)
-        return unchecked["rerender"](images, **_checked_values(values, model, tf.shape(images)[0]))
+        return unchecked["rerender"](images, **_checked_values(values, limits, tf.shape(images)[0]))
 
     def encode(images: tf.Tensor) -> Mapping[str, tf.Tensor]:
         return unchecked["encode"](_checked_images(images, side))
@@ -92,6 +93,7 @@ def bytes_signatures(model: DCIGN, functions: Mapping[str, Function]) -> dict[st
     Returns:
         Concrete functions.
     """
+    limits = _limits(model)
     # Traced once, for it is large.
     spec = tf.TensorSpec([None], tf.string)
     read = tf.function(pictures.read, autograph=False).get_concrete_function(spec, model.image_size)
@@ -99,7 +101,7 @@ def bytes_signatures(model: DCIGN, functions: Mapping[str, Function]) -> dict[st
     def rerender_bytes(image_bytes: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
         contents = _checked_shape("image_bytes", image_bytes, [])
         # Before pictures are decoded, which can take long.
-        values = _checked_values(values, model, tf.shape(contents)[0])
+        values = _checked_values(values, limits, tf.shape(contents)[0])
         return written(functions["rerender"](images=read(contents), **values))
 
     def encode_bytes(image_bytes: tf.Tensor) -> Mapping[str, tf.Tensor]:
@@ -194,22 +196,36 @@ def _checked_codes(codes: tf.Tensor, latents: int) -> tf.Tensor:
     return after(require(inside, (lambda: inside, lambda: [complaint])), codes)
 
 
+class _Limits(NamedTuple):
+    """What a factor's values must lie between, and how to say so."""
+
+    low: float
+    high: float
+    words: str
+
+
+def _limits(model: DCIGN) -> dict[str, _Limits]:
+    """For each extrinsic factor; not to be called while tracing, when the model's weights have no values."""
+    limits = {}
+    for factor, (low, high) in model.factor_ranges.items():
+        slack = TOLERANCE * (high - low)
+        words = f"{low:.4g} and {high:.4g} {model.units[factor]}".strip()
+        limits[factor] = _Limits(low - slack, high + slack, words)
+    return limits
+
+
 def _checked_values(
-    values: Mapping[str, tf.Tensor], model: DCIGN, count: tf.Tensor
+    values: Mapping[str, tf.Tensor], limits: Mapping[str, _Limits], count: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """Checks that there is a value of each factor for each of `count` images, NaN or inside of its range."""
-    return {factor: _checked_value(factor, value, model, count) for factor, value in values.items()}
+    return {f: _checked_value(f, value, limits[f], count) for f, value in values.items()}
 
 
-def _checked_value(factor: str, value: tf.Tensor, model: DCIGN, count: tf.Tensor) -> tf.Tensor:
+def _checked_value(factor: str, value: tf.Tensor, limits: _Limits, count: tf.Tensor) -> tf.Tensor:
     value = _of_any_shape(value)
-    low, high = model.factor_ranges[factor]
-    slack = TOLERANCE * (high - low)
-    fits = tf.reshape(
-        tf.math.is_nan(value) | ((value >= low - slack) & (value <= high + slack)), [-1]
-    )
+    inside = (value >= limits.low) & (value <= limits.high)
+    fits = tf.reshape(tf.math.is_nan(value) | inside, [-1])
     of_shape = _equal(tf.shape(value), tf.expand_dims(count, 0))
-    right = f"{low:.4g} and {high:.4g} {model.units[factor]}".strip()
     checked = require(
         of_shape & tf.reduce_all(fits),
         (
@@ -227,7 +243,7 @@ def _checked_value(factor: str, value: tf.Tensor, model: DCIGN, count: tf.Tensor
             lambda: [
                 f"{factor}: got ",
                 tf.reshape(value, [-1])[tf.argmin(tf.cast(fits, tf.int32))],
-                f"; must be between {right}, or NaN, which keeps what the image shows",
+                f"; must be between {limits.words}, or NaN, which keeps what the image shows",
             ],
         ),
     )
