@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.serving import export, signatures
+from dcign_tf.serving import export, refusals, signatures
 
 _BATCH = 50
 
@@ -66,7 +66,11 @@ class Engine:
             batch = {
                 k: tf.constant(v[start : start + _BATCH], tf.float32) for k, v in arrays.items()
             }
-            parts.append({k: v.numpy() for k, v in self.signatures[name](**batch).items()})
+            try:
+                found = self.signatures[name](**batch)
+            except tf.errors.InvalidArgumentError as error:
+                raise DcignError(refusals.reason(str(error))) from error
+            parts.append({k: v.numpy() for k, v in found.items()})
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
