@@ -1,5 +1,7 @@
 """Trained models for TensorFlow Lite: phones, single-board computers, wherever TensorFlow itself is too large."""
 
+import contextlib
+import os
 import statistics
 import tempfile
 import time
@@ -82,7 +84,8 @@ def convert(model: DCIGN, kind: str, images: np.ndarray) -> bytes:
             converter.target_spec.supported_types = [tf.float16]
         if kind == "int8":
             converter.representative_dataset = lambda: _representative(model, images)
-        return converter.convert()
+        with _without_warnings():
+            return converter.convert()
 
 
 def compare(
@@ -161,6 +164,14 @@ def table(rows: Sequence[Row], units: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """TensorFlow 2.21 announces that its interpreter will move to a package of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
     kind = keras.layers.Conv2D if isinstance(layer, FewFiltersConv2D) else type(layer)
     return kind.from_config(layer.get_config())
@@ -183,10 +194,8 @@ def _draw(model: DCIGN, count: int) -> dict[str, np.ndarray]:
 
 def _interpreted(file: bytes) -> Any:
     """Re-renders as `compare` does, with TensorFlow Lite's interpreter."""
-    with warnings.catch_warnings():
-        # TensorFlow 2.21 announces that its interpreter will move to a package of its own.
-        warnings.simplefilter("ignore")
-        interpreter = tf.lite.Interpreter(model_content=file, num_threads=-1)
+    with _without_warnings():
+        interpreter = tf.lite.Interpreter(model_content=file, num_threads=os.cpu_count())
     run = {name: interpreter.get_signature_runner(name) for name in SIGNATURES}
 
     def rerender(images: np.ndarray, values: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
