@@ -8,6 +8,9 @@ _COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
 
 _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one could run its code.
 
+# What TensorFlow Serving's requests are made of.
+_SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
+
 _DEVELOPMENT = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -18,7 +21,10 @@ _DEVELOPMENT = [
     "mypy>=2,<3",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
+    # Reads the example of a deployment.
+    "pyyaml>=6",
     *_TABLES,
+    *_SERVING,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -64,7 +70,12 @@ setuptools.setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK, "tables": _TABLES},
+    extras_require={
+        "dev": _DEVELOPMENT,
+        "benchmark": _BENCHMARK,
+        "serving": _SERVING,
+        "tables": _TABLES,
+    },
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
     },

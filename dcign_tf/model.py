@@ -258,6 +258,11 @@ class DCIGN(keras.Model):
         """For each extrinsic factor the smallest and the largest value the model was calibrated on."""
         return {factor: self.calibration.range(factor) for factor in self.layout.extrinsic}
 
+    @property
+    def periods(self) -> dict[str, float]:
+        """The periods of those circular factors whose values close: they have no ends."""
+        return self.calibration.closing
+
     def _check_calibrated(self) -> None:
         # Inside a graph the weights have no values yet; export checks before it traces.
         if tf.executing_eagerly() and not self.calibrated:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.serving import export
+from dcign_tf.serving import export, refusals, signatures
 
 _BATCH = 50
 
@@ -25,13 +25,15 @@ class Engine:
         image_size: S.
         factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
         units: for each extrinsic factor, of its values: `dcign_tf.units`.
-        signatures: the functions of `export.signatures`, of this process or of a SavedModel.
+        signatures: the functions of `signatures.signatures`, of this process or of a SavedModel.
+        periods: of those factors whose values close and have no ends.
     """
 
     image_size: int
     factor_ranges: Mapping[str, tuple[float, float]]
     units: Mapping[str, str]
     signatures: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]]
+    periods: Mapping[str, float] = dataclasses.field(default_factory=dict, kw_only=True)
 
     def rerender(self, images: np.ndarray, values: Mapping[str, Any]) -> np.ndarray:
         """Renders what the images show with some factors set to other values.
@@ -66,7 +68,11 @@ class Engine:
             batch = {
                 k: tf.constant(v[start : start + _BATCH], tf.float32) for k, v in arrays.items()
             }
-            parts.append({k: v.numpy() for k, v in self.signatures[name](**batch).items()})
+            try:
+                found = self.signatures[name](**batch)
+            except tf.errors.InvalidArgumentError as error:
+                raise DcignError(refusals.reason(str(error))) from error
+            parts.append({k: v.numpy() for k, v in found.items()})
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -77,9 +83,14 @@ def engine_of(model: DCIGN) -> Engine:
         DcignError: the model was not calibrated.
     """
     faster = model.for_inference()
-    functions = export.signatures(faster)
+    functions = signatures.signatures(faster)
     return _KeepingEngine(
-        model.image_size, model.factor_ranges, dict(model.units), functions, faster
+        model.image_size,
+        model.factor_ranges,
+        dict(model.units),
+        functions,
+        faster,
+        periods=model.periods,
     )
 
 
@@ -153,6 +164,7 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
             for factor, facts in card["factors"].items()
         }
         units = {factor: str(facts["unit"]) for factor, facts in card["factors"].items()}
+        periods = {f: float(v["period"]) for f, v in card["factors"].items() if "period" in v}
         size = int(card["image_size"])
     except OSError as error:
         raise DcignError(
@@ -175,7 +187,7 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         )
     functions = {name: found[signature] for name, signature in wanted.items()}
     # The object that owns the variables must live as long as the functions that use them.
-    return _KeepingEngine(size, ranges, units, functions, loaded)
+    return _KeepingEngine(size, ranges, units, functions, loaded, periods=periods)
 
 
 @dataclasses.dataclass(frozen=True)
