@@ -8,6 +8,9 @@ _COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
 
 _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one could run its code.
 
+# Finds faces in photographs, with the model that it ships.
+_PHOTOS = ["scikit-image>=0.24"]
+
 _DEVELOPMENT = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -19,6 +22,7 @@ _DEVELOPMENT = [
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
     *_TABLES,
+    *_PHOTOS,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -64,7 +68,12 @@ setuptools.setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK, "tables": _TABLES},
+    extras_require={
+        "dev": _DEVELOPMENT,
+        "benchmark": _BENCHMARK,
+        "tables": _TABLES,
+        "photos": _PHOTOS,
+    },
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
     },

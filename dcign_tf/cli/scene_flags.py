@@ -128,6 +128,13 @@ def define(flag_values: flags.FlagValues) -> None:
         ("background", 0.0, "grey value behind the head, 0 (black) to 1 (white)"),
     ):
         flags.DEFINE_float(name, value, text, **group)
+    flags.DEFINE_boolean(
+        "photographic",
+        False,
+        "let light, film, framing, background and clothes vary with the identity, as in photographs of people; instead "
+        "of --ambient, --diffuse, --specular, --light_elevation and --background",
+        **group,
+    )
     flags.DEFINE_integer(
         "supersample", 2, "samples per pixel along each axis (anti-aliasing)", **group
     )
