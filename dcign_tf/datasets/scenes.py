@@ -249,7 +249,7 @@ class SceneSampler:
 
     def __init__(self, config: SceneConfig, model: MorphableModel | None = None) -> None:
         self.config = config
-        self.model = load_source(config.source, config.source_path) if model is None else model
+        self.model = model or load_source(config.source, config.source_path, config.photographic)
         self.source = self.model.source
         self.image_size = config.image_size
         self.group_size = config.group_size

@@ -104,7 +104,9 @@ def take(numbers: np.ndarray, image_size: int, camera: Camera, shading: Shading)
         up=camera.up + 0.04 * _bell(of["up"]),
         roll=camera.roll + 5.0 * _bell(of["roll"]),
     )
-    background, cover = _surroundings(of, image_size)
+    # The head's middle, and how large it is beside one that is not framed for a photograph.
+    head = (0.5 + lens.right - camera.right, 0.5 - lens.up + camera.up, lens.zoom / camera.zoom)
+    background, cover = _surroundings(of, image_size, head)
     return Take(lens, light, _curve(of, light.brightest), background, cover)
 
 
@@ -131,7 +133,9 @@ def _curve(of: dict[str, float], brightest: float) -> np.ndarray:
     return (black + (1.0 - black) * grey).astype(np.float32)
 
 
-def _surroundings(of: dict[str, float], size: int) -> tuple[np.ndarray, np.ndarray]:
+def _surroundings(
+    of: dict[str, float], size: int, head: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """The background with clothes on it, and where these lie before the head; uint8 [S, S] each."""
     rng = np.random.Generator(np.random.Philox(int(of["seed"] * 2**32)))
     # One more than a spline of three cells reaches on either side.
@@ -145,20 +149,22 @@ def _surroundings(of: dict[str, float], size: int) -> tuple[np.ndarray, np.ndarr
         grey = 0.06 * grey
     elif plain < 0.2:
         grey = 1.0 - 0.15 * grey
-    busy = 0.0 if plain < 0.35 else 1.0
+    busy = max(plain - 0.5, 0.0) / 0.5  # Half of the backgrounds are even, or nearly.
     direction = 2 * math.pi * of["gradient_direction"]
     slope = 0.5 * of["gradient"] ** 2
     turn = math.pi * of["stripe_direction"]
     stripes = busy * 0.5 * max(of["stripes"] - 0.7, 0.0)
     waves = math.exp(_between(of["stripe_width"], math.log(1.5), math.log(9.0)))
+    # From the chin down; far below the picture where there are none.
+    clothes_height = _between(of["clothes_height"], 0.38, 0.6) if of["clothes"] < 0.8 else 9.0
     numbers = np.array(
         [
             grey,
             slope * math.cos(direction),
             slope * math.sin(direction),
-            0.05 + busy * 0.22 * of["broad"],
-            0.01 + busy * 0.16 * of["fine"] ** 2,
-            busy * (second_grey - grey),
+            0.04 + busy * 0.22 * of["broad"],
+            0.01 + busy * 0.14 * of["fine"] ** 2,
+            min(2.0 * busy, 1.0) * (second_grey - grey),
             math.exp(_between(of["edges"], 0.0, math.log(25.0))),
             _between(of["area"], -0.9, 0.9),
             stripes,
@@ -167,9 +173,8 @@ def _surroundings(of: dict[str, float], size: int) -> tuple[np.ndarray, np.ndarr
             2 * math.pi * phase,
             _between(stretch_x, 0.35, 1.0),
             _between(stretch_y, 0.35, 1.0),
-            # Clothes; below the picture where there are none.
-            _between(of["clothes_height"], 0.78, 1.0) if of["clothes"] < 0.8 else 2.0,
-            0.5 + 0.12 * (offset - 0.5),
+            head[1] + head[2] * clothes_height,
+            head[0] + 0.1 * (offset - 0.5),
             _between(of["clothes_slope"], 0.05, 0.4),
             _between(of["neckline"], 0.08, 0.26),
             _between(of["neckline_depth"], 0.05, 0.4),
@@ -245,7 +250,7 @@ def _paint(
             aside = abs(u - middle)
             below = v - top - slope * aside
             on = min(max(below / (np.float32(2) * pixel) + half, zero), one)
-            beside = aside - neckline * max(one - below / depth, zero)
+            beside = aside - neckline * (one - below / depth)
             before = min(max(beside / (np.float32(2) * pixel) + half, zero), one)
             value += on * (clothes + some_fine * small - value)
             images[0, row, column] = np.uint8(min(max(value, zero), one) * np.float32(255) + half)
