@@ -1,10 +1,10 @@
 """Draws what a model makes of photographs of people: each, its crop, its reconstruction, turned, and re-lit.
 
-python docs/make_photos.py MODEL OUTPUT.png [PHOTO or PHOTO@left,top,right,bottom ...]
+python docs/make_photos.py [--cut_out] MODEL OUTPUT.png [PHOTO or PHOTO@left,top,right,bottom ...]
 
-MODEL is anything that dcign-rerender takes. A face is looked for in a PHOTO that comes without a square. Without any,
-two are taken that packages ship: of Eileen Collins (NASA, in the public domain; scikit-image's `data.astronaut`) and of
-Grace Hopper (US Navy, in the public domain; matplotlib's sample data).
+MODEL is anything that dcign-rerender takes, and --cut_out is what it is there. A face is looked for in a PHOTO that
+comes without a square. Without any, two are taken that packages ship: of Eileen Collins (NASA, in the public domain;
+scikit-image's `data.astronaut`) and of Grace Hopper (US Navy, in the public domain; matplotlib's sample data).
 
 python docs/make_photos.py --measure SOURCE [PATH]
 
@@ -67,8 +67,9 @@ def main(arguments: list[str]) -> None:
         return
     from dcign_tf.serving.engine import open_engine
 
-    model, output, *named = arguments
-    images.write_png(output, figure(open_engine(model), photographs(named)))
+    cut_out = arguments[0] == "--cut_out"
+    model, output, *named = arguments[cut_out:]
+    images.write_png(output, figure(open_engine(model), photographs(named), cut_out))
     print(f"wrote {output}")
 
 

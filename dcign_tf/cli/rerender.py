@@ -5,17 +5,16 @@ Examples:
   dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
   dcign-rerender --model=runs/faces --sample=0 --azimuth=45
-  dcign-rerender --model=runs/photos --image=holiday.jpg --crop=face --azimuth=-45:45:7
+  dcign-rerender --model=runs/photos --image=me.jpg --crop=face --cut_out --azimuth=-45:45:7
 
   dcign-rerender --model=runs/chairs --sample=3 --set=spin=0:330:12
 
 The model (a trained network) reads one image, sets one or two factors to other values and renders the result: a
 strip or a grid as a PNG, and an animated GIF beside it. Images may be any PNG or JPEG; their central square is
-used, or what --crop says, and looks best when a head fills it as in training: of most models before black, of those
-trained on --photographic faces before anything. Any factor of the
-model may be --set, in its own unit; the factors of faces have flags of their own. Angles are degrees: azimuth
-0 faces the camera and positive turns to the viewer's right, positive elevation looks up, positive light_azimuth
-is light from the viewer's right.
+used, or what --crop says, and looks best when a head fills it as in training: before black, as --cut_out lays it, or
+before anything if the model was trained on --photographic=full heads. Any factor of the model may be --set, in its
+own unit; the factors of faces have flags of their own. Angles are degrees: azimuth 0 faces the camera and positive
+turns to the viewer's right, positive elevation looks up, positive light_azimuth is light from the viewer's right.
 """
 
 import os
@@ -57,6 +56,12 @@ _CROP = flags.DEFINE_string(
     "center",
     "which square of an --image is used: center for the central one, face for a loose one around the largest face "
     "(needs scikit-image: pip install 'dcign_tf[photos]'), or left,top,right,bottom in its pixels",
+    flag_values=FLAGS,
+)
+_CUT_OUT = flags.DEFINE_boolean(
+    "cut_out",
+    False,
+    "lay the head of an --image before black, for models of such heads (needs scikit-image, too)",
     flag_values=FLAGS,
 )
 _NAMED = {
@@ -130,8 +135,9 @@ def _pictures() -> list["np.ndarray"]:
     from dcign_tf import images
     from dcign_tf.serving import faces
 
-    if FLAGS["crop"].present and not _IMAGES.value:
-        raise errors.UsageError("--crop: makes no sense with --sample; it is for --image")
+    for flag in ("crop", "cut_out"):
+        if FLAGS[flag].present and not _IMAGES.value:
+            raise errors.UsageError(f"--{flag}: makes no sense with --sample; it is for --image")
     faces.check_crop(_CROP.value)
     pictures = []
     for path in _IMAGES.value:
@@ -145,7 +151,7 @@ def _pictures() -> list["np.ndarray"]:
                 "a face" if cropped.faces == 1 else f"{cropped.faces} faces and took the largest"
             )
             print(f"{path}: found {found}; used the square {corners}")
-        pictures.append(cropped.image)
+        pictures.append(faces.cut_out(cropped.image) if _CUT_OUT.value else cropped.image)
     return pictures
 
 

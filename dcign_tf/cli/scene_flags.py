@@ -128,11 +128,13 @@ def define(flag_values: flags.FlagValues) -> None:
         ("background", 0.0, "grey value behind the head, 0 (black) to 1 (white)"),
     ):
         flags.DEFINE_float(name, value, text, **group)
-    flags.DEFINE_boolean(
+    flags.DEFINE_enum(
         "photographic",
-        False,
-        "let light, film, framing, background and clothes vary with the identity, as in photographs of people; instead "
-        "of --ambient, --diffuse, --specular, --light_elevation and --background",
+        "off",
+        ["off", "plain", "full"],
+        "let light, film and framing vary with the identity, as in photographs of people, and of ict_facekit hair and "
+        "smiles: plain, before black; full, before random backgrounds and with clothes. Instead of --ambient, "
+        "--diffuse, --specular, --light_elevation and --background",
         **group,
     )
     flags.DEFINE_integer(

@@ -36,6 +36,7 @@ _FACTOR_STREAMS = {"azimuth": 0, "elevation": 1, "light_azimuth": 2, "intrinsic"
 IDENTITY = "identity"
 _STREAMS = {**_FACTOR_STREAMS, IDENTITY: 5}
 
+OFF = "off"
 # What photographs vary, and therefore nobody can set as well.
 _VARIED = ("ambient", "diffuse", "specular", "light_elevation", "background")
 _LIMITS = {"azimuth_range": 180.0, "elevation_range": 90.0, "light_range": 180.0}
@@ -82,7 +83,7 @@ def _is_a(value: Any, hint: Any) -> bool:
             and all(map(_is_a, value, each))
         )
     if isinstance(value, bool):  # To Python, but not to us, a number.
-        return hint is bool
+        return False
     if hint is float:
         return isinstance(value, numbers.Real) and math.isfinite(value)
     return isinstance(value, hint)
@@ -110,8 +111,8 @@ class SceneConfig(Config):
         shininess: exponent of the highlight.
         light_elevation: height of the light, in degrees.
         background: grey value behind the head.
-        photographic: whether light, film, framing, background and clothes vary with the identity, as in photographs
-            (`dcign_tf.scenes.photography`).
+        photographic: whether light, film and framing vary with the identity, as in photographs, before black: "plain";
+            or the background, too, and clothes: "full" (`dcign_tf.scenes.photography`); or "off".
 
     Raises:
         UsageError: a value is impossible; the message names the flag.
@@ -134,7 +135,7 @@ class SceneConfig(Config):
     shininess: float = Shading.shininess
     light_elevation: float = Shading.light_elevation
     background: float = Shading.background
-    photographic: bool = False
+    photographic: str = OFF
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -154,11 +155,15 @@ class SceneConfig(Config):
                     f"the lower one first, from -{limit:g} to {limit:g}"
                 )
             object.__setattr__(self, name, (float(low_angle), float(high_angle)))
-        for name in _VARIED if self.photographic else ():
+        if self.photographic not in (OFF, photography.PLAIN, photography.FULL):
+            raise UsageError(
+                f"--photographic: got {self.photographic!r}, must be {OFF}, {photography.PLAIN} or {photography.FULL}"
+            )
+        for name in _VARIED if self.photographic != OFF else ():
             value, usual = getattr(self, name), getattr(Shading, name)
             if value != usual:
                 raise UsageError(
-                    f"--{name}: got {value:g}, but with --photographic it is random; leave one of them out"
+                    f"--{name}: got {value:g}, but it is random with --photographic={self.photographic}; leave it out"
                 )
         try:
             self.camera, self.shading  # noqa: B018 - made for the checks of their own.
@@ -172,7 +177,7 @@ class SceneConfig(Config):
         are what they were.
         """
         fields = super().to_dict()
-        if not self.photographic:
+        if self.photographic == OFF:
             del fields["photographic"]
         return fields
 
@@ -249,7 +254,8 @@ class SceneSampler:
 
     def __init__(self, config: SceneConfig, model: MorphableModel | None = None) -> None:
         self.config = config
-        self.model = model or load_source(config.source, config.source_path, config.photographic)
+        photographic = config.photographic != OFF
+        self.model = model or load_source(config.source, config.source_path, photographic)
         self.source = self.model.source
         self.image_size = config.image_size
         self.group_size = config.group_size
@@ -259,7 +265,7 @@ class SceneSampler:
         # No range reaches around.
         self.periods: dict[str, float] = {}
         self.coefficients = self.model.coefficients
-        if config.photographic:
+        if photographic:
             self.coefficients += len(photography.NUMBERS)
         self.notes: tuple[str, ...] = ()
         self.work = "rendering"
@@ -298,7 +304,7 @@ class SceneSampler:
         degrees = np.where(varies, each, shared).astype(np.float32)
         identities = size if factor in (FACTORS[-1], MIXED) else 1
         coefficients = self.model.draw(rng, identities)
-        if self.config.photographic:
+        if self.config.photographic != OFF:
             taken = photography.draw(rng, identities)
             coefficients = np.concatenate([coefficients, taken], axis=1)
         coefficients = np.repeat(coefficients, size // identities, axis=0)
@@ -309,12 +315,14 @@ class SceneSampler:
         degrees, coefficients = self.draw(split, factor, index, variant)
         config = self.config
         takes: list[Take] | None = None
-        if config.photographic:
+        if config.photographic != OFF:
             takes = []
             numbers = coefficients[:, self.model.coefficients :]
             for _, same in itertools.groupby(numbers, key=bytes):
                 one, *more = same
-                take = photography.take(one, config.image_size, config.camera, config.shading)
+                take = photography.take(
+                    one, config.image_size, config.camera, config.shading, config.photographic
+                )
                 takes += [take] * (1 + len(more))
         images = render(
             self.model,

@@ -10,6 +10,9 @@ this is random, and part of who is seen: `draw` gives the numbers that say it, a
 *   Background: an even grey, a gradient, blurred shapes, shapes with an edge, stripes; often black or white.
 *   Clothes: shoulders below the head, and in front of the neck.
 
+Before black and without clothes (`PLAIN`) there is far less to learn: for networks that are shown heads cut out of
+photographs (`dcign_tf.serving.faces.cut_out`), and not whole ones (`FULL`).
+
 All are drawn with the picture's own coordinates, from 0 at the left and the top to 1.
 """
 
@@ -23,6 +26,8 @@ import numpy as np
 from dcign_tf.scenes.render import Camera, Shading, Take
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+PLAIN, FULL = "plain", "full"
 
 _ZOOM = 0.85  # People crop heads with some room around them.
 _CURVE = 1024  # entries of a film's curve
@@ -69,7 +74,9 @@ def draw(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.random((n, len(NUMBERS)), np.float32)
 
 
-def take(numbers: np.ndarray, image_size: int, camera: Camera, shading: Shading) -> Take:
+def take(
+    numbers: np.ndarray, image_size: int, camera: Camera, shading: Shading, kind: str = FULL
+) -> Take:
     """How a photograph is taken.
 
     Args:
@@ -77,10 +84,13 @@ def take(numbers: np.ndarray, image_size: int, camera: Camera, shading: Shading)
         image_size: height and width of the image in pixels.
         camera: whose zoom and field of view are varied.
         shading: whose shininess is kept; all else is varied.
+        kind: `PLAIN` or `FULL`.
 
     Raises:
         ValueError: there are not as many numbers, or they are not in [0, 1].
     """
+    if kind not in (PLAIN, FULL):
+        raise ValueError(f"kind: got {kind!r}, must be {PLAIN} or {FULL}")
     values = np.asarray(numbers, np.float64)
     if values.shape != (len(NUMBERS),) or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"numbers: got {numbers!r}, must be {len(NUMBERS)} from 0 to 1")
@@ -106,7 +116,9 @@ def take(numbers: np.ndarray, image_size: int, camera: Camera, shading: Shading)
     )
     # The head's middle, and how large it is beside one that is not framed for a photograph.
     head = (0.5 + lens.right - camera.right, 0.5 - lens.up + camera.up, lens.zoom / camera.zoom)
-    background, cover = _surroundings(of, image_size, head)
+    background, cover = np.zeros((2, image_size, image_size), np.uint8)
+    if kind == FULL:
+        background, cover = _surroundings(of, image_size, head)
     return Take(lens, light, _curve(of, light.brightest), background, cover)
 
 

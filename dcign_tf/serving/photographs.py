@@ -34,12 +34,15 @@ class Photograph(NamedTuple):
     crop: str = faces.FACE
 
 
-def figure(engine: "Engine", photographs: Sequence[Photograph]) -> np.ndarray:
+def figure(
+    engine: "Engine", photographs: Sequence[Photograph], cut_out: bool = False
+) -> np.ndarray:
     """Draws a row for each photograph.
 
     Args:
         engine: a model that knows an azimuth and a light_azimuth.
         photographs: at least one.
+        cut_out: whether heads are cut out of their crops, for a model of `--photographic=plain`.
 
     Returns:
         uint8 [H, W].
@@ -48,7 +51,8 @@ def figure(engine: "Engine", photographs: Sequence[Photograph]) -> np.ndarray:
         DcignError: as `faces.crop`.
     """
     crops = [faces.crop(image, crop, name) for name, image, crop in photographs]
-    inputs = np.stack([images.fit_square(crop.image, engine.image_size) for crop in crops])
+    squares = [faces.cut_out(crop.image) if cut_out else crop.image for crop in crops]
+    inputs = np.stack([images.fit_square(square, engine.image_size) for square in squares])
     columns = [
         ("crop", inputs),
         ("reconstruction", engine.reconstruct(inputs)),

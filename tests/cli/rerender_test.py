@@ -109,6 +109,7 @@ _OK = ("--image=../face.jpg", "--azimuth=10")
         (("--model={w}", *_OK, "--crop=head"), 2, "--crop: got 'head', must be center, face, or"),
         (("--model={w}", *_OK, "--crop=70,0,170,100"), 2, "face.jpg has 60 x 80 pixels"),
         (("--model={w}", "--sample=0", "--azimuth=10", "--crop=face"), 2, "--crop: makes no sense"),
+        (("--model={w}", "--sample=0", "--azimuth=10", "--cut_out"), 2, "--cut_out: makes no"),
         (
             ("--model={w}", "--azimuth=10", "--image={w}/config.json"),
             1,
@@ -217,8 +218,8 @@ def test_crops(
     assert told is not None
     assert _run(*flags, f"--crop={told[2]}", "--output=hand.png") == 0
     assert (place / "hand.png").read_bytes() == (place / "face.png").read_bytes()
-    assert _run(*flags, "--output=center.png") == 0
-    assert (place / "center.png").read_bytes() != (place / "face.png").read_bytes()
+    assert _run(*flags, "--crop=face", "--cut_out", "--output=cut.png") == 0
+    assert (place / "cut.png").read_bytes() != (place / "face.png").read_bytes()
     Image.new("L", (80, 80), 90).save(place / "wall.png")
     capsys.readouterr()
     assert _run(flags[0], "--image=wall.png", "--azimuth=10", "--crop=face") == 1

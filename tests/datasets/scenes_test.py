@@ -175,7 +175,7 @@ def test_unknown_splits_factors_and_indices_are_refused(sampler: SceneSampler) -
 
 @pytest.fixture(scope="module")
 def photographer(sampler: SceneSampler) -> SceneSampler:
-    return SceneSampler(dataclasses.replace(sampler.config, photographic=True), tiny.model())
+    return SceneSampler(dataclasses.replace(sampler.config, photographic="full"), tiny.model())
 
 
 @pytest.mark.parametrize("factor", KINDS)
@@ -205,11 +205,13 @@ def test_photographs_are_those_of_the_numbers(photographer: SceneSampler) -> Non
 
 
 def test_what_photographs_vary_cannot_be_set_too(photographer: SceneSampler) -> None:
-    with pytest.raises(UsageError, match="--background: got 0.5, but with --photographic"):
-        SceneConfig(photographic=True, background=0.5)
-    assert photographer.settings["photographic"] is True
+    with pytest.raises(
+        UsageError, match="--background: got 0.5, but it is random with --photographic=plain"
+    ):
+        SceneConfig(photographic="plain", background=0.5)
+    assert photographer.settings["photographic"] == "full"
     assert SceneConfig.from_dict(photographer.config.to_dict()) == photographer.config
     # Data sets that were made before there were photographs are what they were.
     assert "photographic" not in SceneConfig().to_dict()
-    with pytest.raises(ValueError, match="photographic: got 1, of the wrong type"):
-        SceneConfig.from_dict({"photographic": 1})
+    with pytest.raises(UsageError, match="--photographic: got 'yes', must be off, plain or full"):
+        SceneConfig(photographic="yes")

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcign_tf.scenes import photography
-from dcign_tf.scenes.photography import NUMBERS
+from dcign_tf.scenes.photography import FULL, NUMBERS, PLAIN
 from dcign_tf.scenes.render import Camera, Shading, Take
 
 UNIT = st.floats(0, 1, width=32)
@@ -16,9 +16,13 @@ def contents(take: Take) -> tuple[object, ...]:
 
 
 def taken(
-    numbers: np.ndarray, size: int, camera: Camera | None = None, shading: Shading | None = None
+    numbers: np.ndarray,
+    size: int,
+    camera: Camera | None = None,
+    shading: Shading | None = None,
+    kind: str = FULL,
 ) -> Take:
-    return photography.take(numbers, size, camera or Camera(), shading or Shading())
+    return photography.take(numbers, size, camera or Camera(), shading or Shading(), kind)
 
 
 def middling(**values: float) -> np.ndarray:
@@ -87,6 +91,17 @@ def test_clothes_are_below_the_head_and_leave_the_neck_free() -> None:
     assert (dressed.background[:70] == bare.background[:70]).all()
     neck = dressed.cover[:, 50]
     assert dressed.cover[:, 25].astype(int).sum() > neck.astype(int).sum()
+
+
+def test_plain_photographs_are_before_black() -> None:
+    for numbers in photography.draw(np.random.default_rng(3), 100):
+        plain, full = (taken(numbers, 20, kind=kind) for kind in (PLAIN, FULL))
+        assert not plain.cover.any() and not plain.background.any()
+        # All else is the same.
+        assert (plain.camera, plain.shading) == (full.camera, full.shading)
+        np.testing.assert_array_equal(plain.curve, full.curve)
+    with pytest.raises(ValueError, match="kind: got 'half', must be plain or full"):
+        taken(middling(), 20, kind="half")
 
 
 def test_settings_of_the_camera_and_the_skin_are_kept() -> None:

@@ -69,8 +69,47 @@ def test_no_face_is_an_error_that_says_what_helps() -> None:
 
 def test_without_scikit_image_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(DcignError, match=r"scikit-image.*pip install 'dcign_tf\[photos\]'"):
-        faces.crop(np.zeros((50, 50), np.float32), "face")
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    for flag, call in (
+        ("--crop=face", lambda image: faces.crop(image, "face")),
+        ("--cut_out", faces.cut_out),
+    ):
+        with pytest.raises(
+            DcignError, match=rf"{flag}: .*scikit-image.*pip install 'dcign_tf\[photos\]'"
+        ):
+            call(np.zeros((50, 50), np.float32))
+
+
+def test_a_head_is_cut_out(astronaut: np.ndarray) -> None:
+    square = faces.crop(astronaut, "face").image
+    cut = faces.cut_out(square)
+    assert cut.shape == square.shape and cut.dtype == np.float32
+    side = len(square)
+    top, third = cut[: side // 10], side // 3
+    assert top[:, :20].max() < 0.02 and top[:, -20:].max() < 0.02
+    np.testing.assert_allclose(
+        cut[third : 2 * third, third : 2 * third],
+        square[third : 2 * third, third : 2 * third],
+        atol=0.02,
+    )
+
+
+@pytest.mark.parametrize("side", [8, 70, 333])
+def test_what_is_cut_out_follows_edges(side: int) -> None:
+    pytest.importorskip("skimage")
+    v, u = (np.mgrid[:side, :side] + 0.5) / side
+    head = (np.hypot((u - 0.52) / 0.3, (v - 0.45) / 0.38) < 1) | (
+        (abs(u - 0.52) < 0.16) & (v > 0.5)
+    )
+    stripes = np.where(np.sin(40 * u) > 0, 0.75, 0.85)
+    photograph = np.where(head, 0.2, stripes).astype(np.float32)
+    cut = faces.cut_out(photograph)
+    assert 0 <= cut.min() and cut.max() <= 1
+    if side < 50:
+        return
+    kept = np.abs(cut - photograph) < 0.03
+    assert kept[head].mean() > 0.95
+    assert (cut[~head] < 0.03).mean() > 0.95
 
 
 def test_one_face_marked_several_times_is_one() -> None:

@@ -47,7 +47,7 @@ def test_the_script_draws_photographs_that_packages_ship(
     spec.loader.exec_module(script)
     file = tmp_path / "tiny.keras"
     tiny.model().save(file)
-    script.main([str(file), str(tmp_path / "photos.png")])
+    script.main(["--cut_out", str(file), str(tmp_path / "photos.png")])
     assert capsys.readouterr().out == f"wrote {tmp_path / 'photos.png'}\n"
     drawn = script.images.read_image(tmp_path / "photos.png")
     assert drawn.shape[0] == 2 * 8 + 20 + 2 * 154 - 4
