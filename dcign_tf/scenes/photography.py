@@ -95,7 +95,9 @@ def take(
     if values.shape != (len(NUMBERS),) or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"numbers: got {numbers!r}, must be {len(NUMBERS)} from 0 to 1")
     of = dict(zip(NUMBERS, values.tolist(), strict=True))
-    ambient = _between(of["ambient"], 0.12, 0.6)
+    # Flatter light there is in photographs, too; but a network that takes it for a property of the head, and not for
+    # light from the front, does not re-light it.
+    ambient = _between(of["ambient"], 0.1, 0.4)
     light = dataclasses.replace(
         shading,
         ambient=ambient,
@@ -109,10 +111,10 @@ def take(
         field_of_view=min(
             max(camera.field_of_view * _between(of["field_of_view"], 0.5, 1.6), 1.0), 90.0
         ),
-        zoom=min(max(camera.zoom * _ZOOM * math.exp(0.11 * _bell(of["zoom"])), 0.1), 100.0),
+        zoom=min(max(camera.zoom * _ZOOM * math.exp(0.09 * _bell(of["zoom"])), 0.1), 100.0),
         right=camera.right + 0.04 * _bell(of["right"]),
         up=camera.up + 0.04 * _bell(of["up"]),
-        roll=camera.roll + 5.0 * _bell(of["roll"]),
+        roll=camera.roll + 4.0 * _bell(of["roll"]),
     )
     # The head's middle, and how large it is beside one that is not framed for a photograph.
     head = (0.5 + lens.right - camera.right, 0.5 - lens.up + camera.up, lens.zoom / camera.zoom)

@@ -139,7 +139,7 @@ def cut_out(square: np.ndarray) -> np.ndarray:
             tol=1e-3,
             return_full_prob=True,
         )[0]
-    # Rather a little too little than a bright seam.
+    # Rather too little than a bright seam.
     return square * images.resize(np.clip((share - 0.6) * 4 + 0.5, 0, 1), side)
 
 
