@@ -41,6 +41,8 @@ def test_the_script_draws_photographs_that_packages_ship(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("skimage")
+    if not _SCRIPT.exists():
+        pytest.skip("not in a checkout of the repository")
     spec = importlib.util.spec_from_file_location("make_photos", _SCRIPT)
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
