@@ -10,6 +10,8 @@ _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one
 
 # What TensorFlow Serving's requests are made of.
 _SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
+# Finds faces in photographs, with the model that it ships.
+_PHOTOS = ["scikit-image>=0.24"]
 
 _DEVELOPMENT = [
     "pytest>=8",
@@ -25,6 +27,7 @@ _DEVELOPMENT = [
     "pyyaml>=6",
     *_TABLES,
     *_SERVING,
+    *_PHOTOS,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -75,6 +78,7 @@ setuptools.setup(
         "benchmark": _BENCHMARK,
         "serving": _SERVING,
         "tables": _TABLES,
+        "photos": _PHOTOS,
     },
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]

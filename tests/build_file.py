@@ -22,6 +22,7 @@ _DISTRIBUTIONS = {
     "mpl_toolkits": "matplotlib",
     "tensorflow_probability": "tensorflow-probability",
     "tf_keras": "tf-keras",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
 

@@ -5,25 +5,30 @@ Examples:
   dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
   dcign-rerender --model=runs/faces --sample=0 --azimuth=45
+  dcign-rerender --model=runs/photos --image=me.jpg --crop=face --cut_out --azimuth=-45:45:7
 
   dcign-rerender --model=runs/chairs --sample=3 --set=spin=0:330:12
 
 The model (a trained network) reads one image, sets one or two factors to other values and renders the result: a
 strip or a grid as a PNG, and an animated GIF beside it. Images may be any PNG or JPEG; their central square is
-used, and looks best when a face fills it before a dark background, as in training. Any factor of the
-model may be --set, in its own unit; the factors of faces have flags of their own. Angles are degrees: azimuth
-0 faces the camera and positive turns to the viewer's right, positive elevation looks up, positive light_azimuth
-is light from the viewer's right.
+used, or what --crop says, and looks best when a head fills it as in training: before black, as --cut_out lays it, or
+before anything if the model was trained on --photographic=full heads. Any factor of the model may be --set, in its
+own unit; the factors of faces have flags of their own. Angles are degrees: azimuth 0 faces the camera and positive
+turns to the viewer's right, positive elevation looks up, positive light_azimuth is light from the viewer's right.
 """
 
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from dcign_tf import errors
 from dcign_tf.cli import common
 from dcign_tf.serving import NAMED_FACTORS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _VALUES = "degrees: a number, a list such as -30,0,30, or start:stop:count such as -60:60:7"
 
@@ -44,6 +49,19 @@ _SAMPLES = flags.DEFINE_multi_integer(
     "workdir, was trained on; "
     "give it again for more",
     lower_bound=0,
+    flag_values=FLAGS,
+)
+_CROP = flags.DEFINE_string(
+    "crop",
+    "center",
+    "which square of an --image is used: center for the central one, face for a loose one around the largest face "
+    "(needs scikit-image: pip install 'dcign_tf[photos]'), or left,top,right,bottom in its pixels",
+    flag_values=FLAGS,
+)
+_CUT_OUT = flags.DEFINE_boolean(
+    "cut_out",
+    False,
+    "lay the head of an --image before black, for models of such heads (needs scikit-image, too)",
     flag_values=FLAGS,
 )
 _NAMED = {
@@ -81,7 +99,7 @@ def main(argv: list[str]) -> None:
 
     wanted = _wanted()
     output = _output_path()
-    pictures = [images.read_image(path) for path in _IMAGES.value]
+    pictures = _pictures()
 
     import numpy as np
 
@@ -110,6 +128,31 @@ def main(argv: list[str]) -> None:
         )
         print(f"{name}: inferred {', '.join(read)}")
     print(f"wrote {' and '.join(str(path) for path in files)}")
+
+
+def _pictures() -> list["np.ndarray"]:
+    """The squares of the input images."""
+    from dcign_tf import images
+    from dcign_tf.serving import faces
+
+    for flag in ("crop", "cut_out"):
+        if FLAGS[flag].present and not _IMAGES.value:
+            raise errors.UsageError(f"--{flag}: makes no sense with --sample; it is for --image")
+    faces.check_crop(_CROP.value)
+    pictures = []
+    for path in _IMAGES.value:
+        cropped = faces.crop(images.read_image(path), _CROP.value, path)
+        if cropped.faces > 0:
+            square = cropped.square
+            corners = (
+                f"{square.left},{square.top},{square.left + square.side},{square.top + square.side}"
+            )
+            found = (
+                "a face" if cropped.faces == 1 else f"{cropped.faces} faces and took the largest"
+            )
+            print(f"{path}: found {found}; used the square {corners}")
+        pictures.append(faces.cut_out(cropped.image) if _CUT_OUT.value else cropped.image)
+    return pictures
 
 
 def _wanted() -> dict[str, tuple[float, ...]]:

@@ -128,6 +128,15 @@ def define(flag_values: flags.FlagValues) -> None:
         ("background", 0.0, "grey value behind the head, 0 (black) to 1 (white)"),
     ):
         flags.DEFINE_float(name, value, text, **group)
+    flags.DEFINE_enum(
+        "photographic",
+        "off",
+        ["off", "plain", "full"],
+        "let light, film and framing vary with the identity, as in photographs of people, and of ict_facekit hair and "
+        "smiles: plain, before black; full, before random backgrounds and with clothes. Instead of --ambient, "
+        "--diffuse, --specular, --light_elevation and --background",
+        **group,
+    )
     flags.DEFINE_integer(
         "supersample", 2, "samples per pixel along each axis (anti-aliasing)", **group
     )

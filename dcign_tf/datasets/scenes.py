@@ -6,6 +6,7 @@ stream of its own, so any group can be made alone, in any order, by any process,
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import numbers
 import types
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from dcign_tf.errors import UsageError
-from dcign_tf.scenes import load_source
+from dcign_tf.scenes import load_source, photography
 from dcign_tf.scenes.morphable import MorphableModel
-from dcign_tf.scenes.render import Camera, Shading, render
+from dcign_tf.scenes.render import Camera, Shading, Take, render
 from dcign_tf.units import DEGREES
 
 # The scene's factors; the last one is all the rest: shape, texture and expression.
@@ -35,6 +36,9 @@ _FACTOR_STREAMS = {"azimuth": 0, "elevation": 1, "light_azimuth": 2, "intrinsic"
 IDENTITY = "identity"
 _STREAMS = {**_FACTOR_STREAMS, IDENTITY: 5}
 
+OFF = "off"
+# What photographs vary, and therefore nobody can set as well.
+_VARIED = ("ambient", "diffuse", "specular", "light_elevation", "background")
 _LIMITS = {"azimuth_range": 180.0, "elevation_range": 90.0, "light_range": 180.0}
 
 
@@ -107,6 +111,8 @@ class SceneConfig(Config):
         shininess: exponent of the highlight.
         light_elevation: height of the light, in degrees.
         background: grey value behind the head.
+        photographic: whether light, film and framing vary with the identity, as in photographs, before black: "plain";
+            or the background, too, and clothes: "full" (`dcign_tf.scenes.photography`); or "off".
 
     Raises:
         UsageError: a value is impossible; the message names the flag.
@@ -129,6 +135,7 @@ class SceneConfig(Config):
     shininess: float = Shading.shininess
     light_elevation: float = Shading.light_elevation
     background: float = Shading.background
+    photographic: str = OFF
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -148,10 +155,31 @@ class SceneConfig(Config):
                     f"the lower one first, from -{limit:g} to {limit:g}"
                 )
             object.__setattr__(self, name, (float(low_angle), float(high_angle)))
+        if self.photographic not in (OFF, photography.PLAIN, photography.FULL):
+            raise UsageError(
+                f"--photographic: got {self.photographic!r}, must be {OFF}, {photography.PLAIN} or {photography.FULL}"
+            )
+        for name in _VARIED if self.photographic != OFF else ():
+            value, usual = getattr(self, name), getattr(Shading, name)
+            if value != usual:
+                raise UsageError(
+                    f"--{name}: got {value:g}, but it is random with --photographic={self.photographic}; leave it out"
+                )
         try:
             self.camera, self.shading  # noqa: B018 - made for the checks of their own.
         except ValueError as error:
             raise UsageError(f"--{error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them.
+
+        What came with later versions is left out where it is not used: the manifests of data sets that do without
+        are what they were.
+        """
+        fields = super().to_dict()
+        if self.photographic == OFF:
+            del fields["photographic"]
+        return fields
 
     @property
     def camera(self) -> Camera:
@@ -199,8 +227,8 @@ class Group(NamedTuple):
         images: uint8 [B, S, S, 1].
         values: float32 [B, E], of each extrinsic factor, of rendered ones azimuth, elevation and light azimuth in
             degrees; NaN where nobody knows it.
-        coefficients: float32 [B, K], the identities, in standard deviations of the model's modes; K is 0 where
-            nothing describes them.
+        coefficients: float32 [B, K], the identities, in standard deviations of the model's modes, and for
+            photographs the numbers of `photography.NUMBERS`; K is 0 where nothing describes them.
     """
 
     images: np.ndarray
@@ -226,7 +254,8 @@ class SceneSampler:
 
     def __init__(self, config: SceneConfig, model: MorphableModel | None = None) -> None:
         self.config = config
-        self.model = load_source(config.source, config.source_path) if model is None else model
+        photographic = config.photographic != OFF
+        self.model = model or load_source(config.source, config.source_path, photographic)
         self.source = self.model.source
         self.image_size = config.image_size
         self.group_size = config.group_size
@@ -236,6 +265,8 @@ class SceneSampler:
         # No range reaches around.
         self.periods: dict[str, float] = {}
         self.coefficients = self.model.coefficients
+        if photographic:
+            self.coefficients += len(photography.NUMBERS)
         self.notes: tuple[str, ...] = ()
         self.work = "rendering"
 
@@ -271,25 +302,39 @@ class SceneSampler:
         each = rng.uniform(low, high, (size, len(EXTRINSIC)))
         varies = np.array([factor in (name, MIXED) for name in EXTRINSIC])
         degrees = np.where(varies, each, shared).astype(np.float32)
-        if factor in (FACTORS[-1], MIXED):
-            coefficients = self.model.draw(rng, size)
-        else:
-            coefficients = np.repeat(self.model.draw(rng, 1), size, axis=0)
+        identities = size if factor in (FACTORS[-1], MIXED) else 1
+        coefficients = self.model.draw(rng, identities)
+        if self.config.photographic != OFF:
+            taken = photography.draw(rng, identities)
+            coefficients = np.concatenate([coefficients, taken], axis=1)
+        coefficients = np.repeat(coefficients, size // identities, axis=0)
         return degrees, coefficients.astype(np.float32)
 
     def group(self, split: str, factor: str, index: int, variant: int = 0) -> Group:
         """Draws and renders a group; arguments as for `draw`."""
         degrees, coefficients = self.draw(split, factor, index, variant)
+        config = self.config
+        takes: list[Take] | None = None
+        if config.photographic != OFF:
+            takes = []
+            numbers = coefficients[:, self.model.coefficients :]
+            for _, same in itertools.groupby(numbers, key=bytes):
+                one, *more = same
+                take = photography.take(
+                    one, config.image_size, config.camera, config.shading, config.photographic
+                )
+                takes += [take] * (1 + len(more))
         images = render(
             self.model,
-            coefficients,
+            coefficients[:, : self.model.coefficients],
             degrees[:, 0],
             degrees[:, 1],
             degrees[:, 2],
-            self.config.image_size,
-            self.config.camera,
-            self.config.shading,
-            self.config.supersample,
+            config.image_size,
+            config.camera,
+            config.shading,
+            config.supersample,
+            takes=takes,
         )
         return Group(images, degrees, coefficients)
 

@@ -13,38 +13,38 @@ class Source:
     """A place morphable models come from.
 
     Attributes:
-        load: takes the user's path, or None, and returns the model.
+        load: takes the user's path, or None, and whether the model is for photographs, and returns the model.
         needs_path: whether there must be a path; where not, there must be none.
         description: what it is, for help texts.
     """
 
-    load: Callable[[str | None], MorphableModel]
+    load: Callable[[str | None, bool], MorphableModel]
     needs_path: bool
     description: str
 
 
 # Imported when asked for: a source may need packages, or seconds, that others do not.
-def _builtin_face(_: str | None) -> MorphableModel:
+def _builtin_face(_: str | None, photographic: bool) -> MorphableModel:
     from dcign_tf.scenes import builtin_face
 
     return builtin_face.builtin_face()
 
 
-def _ict_facekit(path: str | None) -> MorphableModel:
+def _ict_facekit(path: str | None, photographic: bool) -> MorphableModel:
     from dcign_tf.scenes import ict_facekit
 
     assert path is not None
-    return ict_facekit.load(path)
+    return ict_facekit.load(path, photographic=photographic)
 
 
-def _basel(path: str | None) -> MorphableModel:
+def _basel(path: str | None, photographic: bool) -> MorphableModel:
     from dcign_tf.scenes import basel
 
     assert path is not None
     return basel.load(path)
 
 
-def _morphable_model(path: str | None) -> MorphableModel:
+def _morphable_model(path: str | None, photographic: bool) -> MorphableModel:
     assert path is not None
     return MorphableModel.load(path)
 
@@ -65,12 +65,14 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def load_source(name: str, path: str | None = None) -> MorphableModel:
+def load_source(name: str, path: str | None = None, photographic: bool = False) -> MorphableModel:
     """Loads the morphable model of a registered source.
 
     Args:
         name: a key of `SOURCES`.
         path: where the source's files are, for sources that need some.
+        photographic: whether heads shall differ in what they differ in in photographs, too, where that makes a
+            difference: of ict_facekit in hair and smiles.
 
     Raises:
         UsageError: there is no such source, or the path is missing or superfluous.
@@ -85,4 +87,4 @@ def load_source(name: str, path: str | None = None) -> MorphableModel:
         raise UsageError(f"--source_path: missing; --source={name} needs it: {source.description}")
     if path and not source.needs_path:
         raise UsageError(f"--source_path: got {path!r}, but --source={name} reads no files")
-    return source.load(path or None)
+    return source.load(path or None, photographic)

@@ -56,7 +56,10 @@ class _Head:
 
 
 def load(
-    path: str | os.PathLike[str], identity_modes: int | None = None, expressions: bool = True
+    path: str | os.PathLike[str],
+    identity_modes: int | None = None,
+    expressions: bool = True,
+    photographic: bool = False,
 ) -> MorphableModel:
     """Reads ICT-FaceKit's head as a morphable model with painted reflectance.
 
@@ -65,6 +68,7 @@ def load(
         identity_modes: how many of the identity modes to keep, the largest first; None keeps all that are
             there.
         expressions: whether to add the blendshapes, as one-sided modes of mild expressions.
+        photographic: whether to add modes of what is common in photographs: broad smiles, teeth, and more hair.
 
     Returns:
         The model; `source` says what was read and under which licence.
@@ -87,18 +91,21 @@ def load(
             head = _read_compact(location, identity_modes, expressions)
     except OSError as error:
         raise DcignError(f"{location}: cannot be read: {error.strerror or error}") from error
-    return _build(head)
+    return _build(head, photographic)
 
 
-def _build(head: _Head) -> MorphableModel:
+def _build(head: _Head, photographic: bool) -> MorphableModel:
     names = [f"identity/{name}" for name in head.identity_names]
     modes = list(head.identity)
     one_sided = [False] * len(modes)
-    for name, mode in _expression_modes(head):
+    expressions = _expression_modes(head)
+    if photographic:
+        expressions += _smile(head)
+    for name, mode in expressions:
         names.append(f"expression/{name}")
         modes.append(mode)
         one_sided.append(True)
-    painting = paint(head.vertices, head.triangles, head.materials)
+    painting = paint(head.vertices, head.triangles, head.materials, photographic)
     for name, mode in painting.shape_modes.items():
         names.append(name)
         modes.append(mode)
@@ -182,6 +189,26 @@ def _expression_modes(head: _Head) -> list[tuple[str, np.ndarray]]:
         mode = np.sum([shapes[member] for member in members], axis=0)
         modes.append((name, (_WEIGHTS.get(name, _WEIGHT) * mode).astype(np.float32)))
     return modes
+
+
+# What a smile for the camera is made of. Fifty mild expressions never come together as one.
+_SMILE: Mapping[str, float] = {
+    "mouthSmile": 0.35,
+    "mouthUpperUp": 0.25,
+    "mouthLowerDown": 0.15,
+    "cheekSquint": 0.25,
+    "eyeSquint": 0.15,
+}
+
+
+def _smile(head: _Head) -> list[tuple[str, np.ndarray]]:
+    """The mode of a broad smile; none where its blendshapes are not there."""
+    shapes = dict(zip(head.expression_names, head.expressions, strict=True))
+    parts = {f"{name}_{side}": weight for name, weight in _SMILE.items() for side in "LR"}
+    if not parts.keys() <= shapes.keys():
+        return []
+    mode = np.sum([weight * shapes[name] for name, weight in parts.items()], axis=0)
+    return [("smile", mode.astype(np.float32))]
 
 
 # --- Reading ---------------------------------------------------------------------------------------------

@@ -62,6 +62,10 @@ _ONE_SIDED = frozenset(
         "beard/shadow",
         "beard/moustache",
         "beard/goatee",
+        "hair/thickness",
+        "hair/length",
+        "hair/fringe",
+        "mouth/teeth",
     }
 )
 
@@ -83,18 +87,26 @@ class Paint:
     one_sided: frozenset[str]
 
 
-def paint(vertices: np.ndarray, triangles: np.ndarray, materials: np.ndarray) -> Paint:
+def paint(
+    vertices: np.ndarray, triangles: np.ndarray, materials: np.ndarray, photographic: bool = False
+) -> Paint:
     """Paints the neutral head.
 
     Args:
         vertices: float32 [V, 3], upstream's neutral mesh, in centimetres.
         triangles: int32 [T, 3].
         materials: [T], indices into `MATERIALS`.
+        photographic: whether to add modes of what people wear in photographs: full, long and falling hair, and teeth.
     """
     regions = _find_regions(vertices.astype(np.float64), triangles, materials)
     albedo = _mean_albedo(regions)
     modes = _albedo_modes(regions)
-    shapes = _hair_volume(regions) | _slides(regions, smooth_normals(vertices, triangles))
+    normals = smooth_normals(vertices, triangles)
+    shapes = _hair_volume(regions) | _slides(regions, normals)
+    if photographic:
+        shapes |= _more_hair(regions, normals)
+        # From some way off, what an open mouth shows of teeth is that it is not dark.
+        modes["mouth/teeth"] = 0.3 * (regions.mouth & (regions.points[:, 1] < 0.0))
     return Paint(
         mean_albedo=np.clip(albedo, 0.0, 1.0).astype(np.float32),
         albedo_modes={name: mode.astype(np.float32) for name, mode in modes.items()},
@@ -267,6 +279,35 @@ def _hair_volume(on: _Regions) -> dict[str, np.ndarray]:
     return {
         "hair/volume_top": 0.8 * (full * high)[:, None] * outward,
         "hair/volume_sides": 0.7 * (full * (1 - high))[:, None] * outward * [1.0, 0.3, 1.0],
+    }
+
+
+def _more_hair(on: _Regions, normals: np.ndarray) -> dict[str, np.ndarray]:
+    """Modes of hair that is not cut short."""
+    x, y, z = on.points.T
+    outward = on.points - np.array([0.0, 3.0, 1.0])
+    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
+    above, angle = _above_hairline(on.points), _angle(on.points)
+    full = on.scalp * _step(above - 1.0, 2.0)
+    # Behind the ears it falls, and stands off from what it covers. Skin stays, or it would come into sight.
+    behind = _step(angle - 108.0, 24.0)
+    hanging = on.scalp * behind * _step(above - 0.6, 0.8) * _step(5.0 - y, 9.0)
+    aside = np.stack(
+        [np.sign(x) * _step(155.0 - angle, 50.0), 0 * y, -0.4 * _step(angle - 120.0, 60.0)], axis=1
+    )
+    # A strand over the forehead; its edge goes down along the skin and lies on it.
+    front = (
+        on.scalp
+        * _step(55.0 - angle, 35.0)
+        * _step(above - 0.3, 0.8)
+        * _bump(np.maximum(above, 0.0) / 3.0)
+    )
+    aslant = 0.65 - 0.35 * np.clip(x / 3.0, -1.0, 1.0)
+    down = np.array([0.0, -1.0, 0.0]) - normals * (normals @ np.array([0.0, -1.0, 0.0]))[:, None]
+    return {
+        "hair/thickness": 0.9 * full[:, None] * outward * [1.0, 0.8, 1.0],
+        "hair/length": hanging[:, None] * (1.1 * aside + np.array([0.0, -3.0, 0.0])),
+        "hair/fringe": (front * aslant)[:, None] * (2.0 * down + 0.3 * normals),
     }
 
 

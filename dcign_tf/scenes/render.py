@@ -19,9 +19,10 @@ Front faces are drawn first; most back faces then lie behind whole squares of th
 """
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import llvmlite.ir
@@ -45,16 +46,26 @@ class Camera:
     Attributes:
         field_of_view: vertical angle of view in degrees; small values are long lenses.
         zoom: magnification; 1 shows `MorphableModel.radius` above and below the center.
+        right: how far right of the picture's middle the center is seen, in sides of the picture.
+        up: how far above it.
+        roll: by how many degrees heads are inclined to the viewer's left, within the picture; the light stays.
     """
 
     field_of_view: float = 20.0
     zoom: float = 1.0
+    right: float = 0.0
+    up: float = 0.0
+    roll: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1.0 <= self.field_of_view <= 90.0:
             raise ValueError(f"field_of_view: got {self.field_of_view}, must be 1 to 90 degrees")
         if not 0.1 <= self.zoom <= 100.0:
             raise ValueError(f"zoom: got {self.zoom}, must be 0.1 to 100")
+        for field, limit in (("right", 1.0), ("up", 1.0), ("roll", 180.0)):
+            value = getattr(self, field)
+            if not -limit <= value <= limit:
+                raise ValueError(f"{field}: got {value}, must be {-limit:g} to {limit:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +98,46 @@ class Shading:
         if not -90.0 <= self.light_elevation <= 90.0:
             raise ValueError(f"light_elevation: got {self.light_elevation}, must be -90 to 90")
 
+    @property
+    def brightest(self) -> float:
+        """The highest intensity that an image can have."""
+        return max(self.ambient + self.diffuse + self.specular, self.background, 1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Take:
+    """How one image is taken and developed, where images differ in more than their angles.
+
+    A pixel that a head covers by c shows c (1 - cover) of the head, developed, and otherwise the background.
+
+    Attributes:
+        camera: position and lens.
+        shading: the light's and the surface's constants; `Shading.background` does not count.
+        curve: what becomes of the light that reaches the film: float32 [2 or more], grey values in [0, 1] for equally
+            spaced intensities from 0 to `Shading.brightest`.
+        background: uint8 [S, S], what is behind the head.
+        cover: uint8 [S, S], how much of the background lies before the head instead, 0 to 255: clothes, say.
+    """
+
+    camera: Camera
+    shading: Shading
+    curve: np.ndarray
+    background: np.ndarray
+    cover: np.ndarray
+
+    def __post_init__(self) -> None:
+        curve = np.ascontiguousarray(self.curve, np.float32)
+        if curve.ndim != 1 or len(curve) < 2 or not (0 <= curve.min() <= curve.max() <= 1):
+            raise ValueError("curve: must be two or more grey values from 0 to 1")
+        object.__setattr__(self, "curve", curve)
+        for name in ("background", "cover"):
+            values = np.ascontiguousarray(getattr(self, name))
+            if values.dtype != np.uint8 or values.shape != (len(values), len(values)):
+                raise ValueError(
+                    f"{name}: got {values.dtype} {values.shape}, must be uint8 and square"
+                )
+            object.__setattr__(self, name, values)
+
 
 @_compiled
 def rotation(azimuth: float, elevation: float) -> np.ndarray:
@@ -100,6 +151,17 @@ def rotation(azimuth: float, elevation: float) -> np.ndarray:
             [-cos_e * sin_a, -sin_e, cos_e * cos_a],
         ]
     )
+
+
+@_compiled
+def _roll(turn: np.ndarray, degrees: float) -> np.ndarray:
+    """A rotation [3, 3] and then one within the picture, counter-clockwise."""
+    sin, cos = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    rolled = turn.copy()
+    for k in range(3):
+        rolled[0, k] = cos * turn[0, k] - sin * turn[1, k]
+        rolled[1, k] = sin * turn[0, k] + cos * turn[1, k]
+    return rolled
 
 
 @_compiled
@@ -212,6 +274,7 @@ def render(
     shading: Shading = Shading(),
     supersample: int = 2,
     back_faces: bool = True,
+    takes: Sequence[Take] | None = None,
 ) -> np.ndarray:
     """Renders one image of a morphable model for each row of `coefficients`.
 
@@ -228,6 +291,8 @@ def render(
         shading: the light's and the surface's constants.
         supersample: samples per pixel along each axis.
         back_faces: whether to draw what is seen from inside.
+        takes: for each image how it is taken, instead of `camera` and `shading`; it saves work to give consecutive
+            images the same object.
 
     Returns:
         uint8 [N, image_size, image_size, 1].
@@ -244,7 +309,16 @@ def render(
         raise ValueError("coefficients must be finite")
     angles = _angles(len(identities), azimuth, elevation, light_azimuth)
     frame = _Frame(camera, model.center, model.radius, image_size, supersample, back_faces)
-    return _render(_build(model, identities), angles, frame, shading)
+    if takes is not None:
+        if len(takes) != len(angles):
+            raise ValueError(f"takes: got {len(takes)}, must be {len(angles)}")
+        for take in takes:
+            if len(take.background) != image_size or len(take.cover) != image_size:
+                raise ValueError(
+                    f"takes: got a background of {len(take.background)} and a cover of {len(take.cover)} pixels, "
+                    f"must be {image_size}"
+                )
+    return _render(_build(model, identities), angles, frame, shading, takes)
 
 
 def _angles(count: int, *columns: npt.ArrayLike) -> np.ndarray:
@@ -321,7 +395,11 @@ def _convert(meshes: Iterable[Mesh]) -> Iterator[tuple[_Surfaces, int]]:
 
 
 def _render(
-    meshes: Iterable[tuple[_Surfaces, int]], angles: np.ndarray, frame: _Frame, shading: Shading
+    meshes: Iterable[tuple[_Surfaces, int]],
+    angles: np.ndarray,
+    frame: _Frame,
+    shading: Shading,
+    takes: Sequence[Take] | None = None,
 ) -> np.ndarray:
     """Draws meshes, each for as many rows of `angles` as is said with it."""
     size, supersample = frame.image_size, frame.supersample
@@ -330,13 +408,24 @@ def _render(
     if not 1 <= supersample <= 16:
         raise ValueError(f"supersample: got {supersample}, must be 1 to 16")
     images = np.empty((len(angles), size, size), np.uint8)
-    surface, view = _surface(shading), _view(frame, shading.light_elevation)
+    surface, view, film = _surface(shading), _view(frame, shading.light_elevation), _no_film()
     canvas = _Canvas.allocate(0, 0, size * supersample)
     drawn = 0
     for mesh, times in meshes:
         rows = slice(drawn, drawn + times)
         canvas = canvas.fit(mesh.blocks.shape[0] * _CHUNK, len(mesh.triangles))
-        _draw(mesh, angles[rows], view, surface, canvas, supersample, images[rows])
+        if takes is None:
+            _draw(mesh, angles[rows], view, surface, canvas, supersample, film, images[rows])
+        else:
+            start = drawn
+            for _, same in itertools.groupby(takes[rows], key=id):
+                take, *more = same
+                some = slice(start, start + 1 + len(more))
+                start = some.stop
+                light = take.shading.light_elevation
+                view = _view(frame._replace(camera=take.camera), light)
+                surface, film = _surface(take.shading), _film(take)
+                _draw(mesh, angles[some], view, surface, canvas, supersample, film, images[some])
         drawn += times
     if drawn < len(images):
         raise ValueError(f"meshes: got {drawn}, must be {len(images)}, one for each azimuth")
@@ -439,6 +528,9 @@ class _View(NamedTuple):
     center: np.ndarray  # float32 [3]
     distance: np.float32  # from the camera to the center
     scale: np.float32  # steps in the picture for one unit of length at depth 1
+    right: np.float32  # steps from the picture's middle to where the center is seen
+    down: np.float32
+    roll: float  # degrees
     light_elevation: float  # degrees
     back_faces: bool
 
@@ -451,6 +543,14 @@ class _Surface(NamedTuple):
     gleams: np.ndarray  # float32, the highlight for equally spaced cosines from 0 to 1
     background: int  # a shade
     ceiling: np.float32  # the grey value of the shade _BRIGHTEST
+
+
+class _Film(NamedTuple):
+    """What `Take` says of developing; empty where shades are grey values and the background is one shade."""
+
+    curve: np.ndarray  # float32, grey values from 0 to 255 for equally spaced shades
+    background: np.ndarray  # uint8 [S, S]
+    cover: np.ndarray  # uint8 [S, S]
 
 
 class _Canvas(NamedTuple):
@@ -506,15 +606,17 @@ def _view(frame: _Frame, light_elevation: float) -> _View:
         frame.center,
         np.float32(frame.radius / half_view),
         np.float32(_STEPS * frame.camera.zoom * 0.5 * fine / half_view),
+        np.float32(_STEPS * frame.camera.right * fine),
+        np.float32(-_STEPS * frame.camera.up * fine),
+        float(frame.camera.roll),
         light_elevation,
         frame.back_faces,
     )
 
 
 def _surface(shading: Shading) -> _Surface:
-    cosines = np.linspace(0, 1, 4097)
-    gleams = shading.specular * cosines**shading.shininess
-    ceiling = max(shading.ambient + shading.diffuse + shading.specular, shading.background, 1e-3)
+    gleams = shading.specular * _powers(shading.shininess)
+    ceiling = shading.brightest
     return _Surface(
         np.float32(shading.ambient),
         np.float32(shading.diffuse),
@@ -522,6 +624,20 @@ def _surface(shading: Shading) -> _Surface:
         round(shading.background / ceiling * _SHADE_MASK),
         np.float32(ceiling),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _powers(exponent: float) -> np.ndarray:
+    """Powers of equally spaced cosines from 0 to 1."""
+    return np.linspace(0, 1, 4097) ** exponent
+
+
+def _no_film() -> _Film:
+    return _Film(np.empty(0, np.float32), *np.empty((2, 0, 0), np.uint8))
+
+
+def _film(take: Take) -> _Film:
+    return _Film(np.float32(255) * take.curve, take.background, take.cover)
 
 
 @_compiled
@@ -532,11 +648,12 @@ def _draw(
     surface: _Surface,
     canvas: _Canvas,
     supersample: int,
+    film: _Film,
     images: np.ndarray,
 ) -> None:
     """Draws one mesh into `images`, uint8 [N, S, S], as `angles` say, float64 [N, 3]."""
     for i in range(len(images)):
-        turn = rotation(angles[i, 0], angles[i, 1])
+        turn = _roll(rotation(angles[i, 0], angles[i, 1]), view.roll)
         light = light_direction(angles[i, 2], view.light_elevation)
         nearest = _place(mesh.blocks, turn, view, canvas)
         _shade(mesh.blocks, turn, light, nearest, surface, canvas)
@@ -547,7 +664,10 @@ def _draw(
             _measure_windows(canvas)
             _leave_out_hidden(mesh.triangles, counts, canvas)
             _fill(mesh.triangles, counts, True, canvas)
-        _average(canvas.samples, surface.ceiling, supersample, images[i])
+        if len(film.curve) > 0:
+            _develop(canvas.samples, supersample, film, images[i])
+        else:
+            _average(canvas.samples, surface.ceiling, supersample, images[i])
 
 
 @_compiled
@@ -562,6 +682,7 @@ def _place(blocks: np.ndarray, turn: np.ndarray, view: _View, canvas: _Canvas) -
     middle = np.float32((len(canvas.samples) - _BLOCK) * (_STEPS // 2)) + np.float32(0.5)
     lowest, highest = middle - _GUARD, middle + _GUARD
     behind, one, zero = np.float32(_BEHIND), np.float32(1), np.float32(0)
+    across, below = middle + view.right, middle + view.down
     largest = np.int32(0)
     for block in range(len(blocks)):
         mesh, places = blocks[block].reshape(-1), canvas.places[block].reshape(-1)
@@ -571,8 +692,8 @@ def _place(blocks: np.ndarray, turn: np.ndarray, view: _View, canvas: _Canvas) -
             w = mesh[k + 2 * _CHUNK] - center_z
             away = distance - (zx * u + zy * v + zz * w)
             nearness = one / max(away, near)
-            right = middle + scale * nearness * (xx * u + xy * v + xz * w)
-            down = middle - scale * nearness * (yx * u + yy * v + yz * w)
+            right = across + scale * nearness * (xx * u + xy * v + xz * w)
+            down = below - scale * nearness * (yx * u + yy * v + yz * w)
             right = np.floor(min(max(right, lowest), highest))
             places[k] = right if away >= near else behind
             places[k + _CHUNK] = np.floor(min(max(down, lowest), highest))
@@ -1117,3 +1238,35 @@ def _average(samples: np.ndarray, ceiling: np.float32, supersample: int, image: 
                 totals[column] += sums[column * supersample + j]
         for column in range(size):
             image[row, column] = np.uint8(np.float32(totals[column]) * share + np.float32(0.5))
+
+
+@_compiled
+def _develop(samples: np.ndarray, supersample: int, film: _Film, image: np.ndarray) -> None:
+    """Averages the shades of each pixel's samples of a head, and lays them, developed, over the background."""
+    size, fine = len(image), len(image) * supersample
+    mask, bits = np.int32(_SHADE_MASK), np.int32(31)
+    everything = np.float32(1 / (supersample * supersample))
+    last = np.float32(len(film.curve) - 1)
+    per_shade, half = last / _BRIGHTEST, np.float32(0.5)
+    sums, counts = np.empty(fine, np.int32), np.empty(fine, np.int32)
+    for row in range(size):
+        sums[:] = 0
+        counts[:] = 0
+        for i in range(row * supersample, (row + 1) * supersample):
+            line = samples[i]
+            for column in range(fine):
+                seen = ~(line[column] >> bits)  # No bits of the background, all of a head.
+                sums[column] += line[column] & mask & seen
+                counts[column] -= seen
+        for column in range(size):
+            total, count = np.int32(0), np.int32(0)
+            for j in range(column * supersample, (column + 1) * supersample):
+                total += sums[j]
+                count += counts[j]
+            behind = np.float32(film.background[row, column])
+            # Where there is no head, any shade will do.
+            shade = np.float32(total) / np.float32(max(count, np.int32(1)))
+            grey = film.curve[np.uint32(shade * per_shade + half)]
+            shown = np.float32(count) * everything
+            shown *= np.float32(255 - film.cover[row, column]) * np.float32(1 / 255)
+            image[row, column] = np.uint8(behind + shown * (grey - behind) + half)

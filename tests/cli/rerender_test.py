@@ -1,6 +1,7 @@
 """One image in, a strip or grid and an animation out; or one line that says why not."""
 
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -105,6 +106,10 @@ _OK = ("--image=../face.jpg", "--azimuth=10")
         (("--model={w}", "--azimuth=10", "--image=none.png"), 1, "none.png: No such file"),
         (("--model={w}", "--azimuth=10", "--image=.."), 1, "..: Is a directory"),
         (("--model={w}", "--azimuth=10", "--image="), 2, "--image: got an empty name"),
+        (("--model={w}", *_OK, "--crop=head"), 2, "--crop: got 'head', must be center, face, or"),
+        (("--model={w}", *_OK, "--crop=70,0,170,100"), 2, "face.jpg has 60 x 80 pixels"),
+        (("--model={w}", "--sample=0", "--azimuth=10", "--crop=face"), 2, "--crop: makes no sense"),
+        (("--model={w}", "--sample=0", "--azimuth=10", "--cut_out"), 2, "--cut_out: makes no"),
         (
             ("--model={w}", "--azimuth=10", "--image={w}/config.json"),
             1,
@@ -197,3 +202,25 @@ def test_a_folder_in_the_way(
     assert _run(f"--model={workdir}", *_OK, "--output=a.png") == 1
     assert "a.png: is a folder" in capsys.readouterr().err
     assert _written(place) == ["a.png"]
+
+
+def test_crops(
+    workdir: pathlib.Path, place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = pytest.importorskip("skimage.data")
+    Image.fromarray(data.astronaut()).save(place / "astronaut.png")
+    flags = (f"--model={workdir}", "--image=astronaut.png", "--azimuth=10", "--nogif")
+    assert _run(*flags, "--crop=face", "--output=face.png") == 0
+    told = re.match(
+        r"astronaut.png: found (a face|\d+ faces and took the largest); used the square (-?\d+,-?\d+,\d+,\d+)\n",
+        capsys.readouterr().out,
+    )
+    assert told is not None
+    assert _run(*flags, f"--crop={told[2]}", "--output=hand.png") == 0
+    assert (place / "hand.png").read_bytes() == (place / "face.png").read_bytes()
+    assert _run(*flags, "--crop=face", "--cut_out", "--output=cut.png") == 0
+    assert (place / "cut.png").read_bytes() != (place / "face.png").read_bytes()
+    Image.new("L", (80, 80), 90).save(place / "wall.png")
+    capsys.readouterr()
+    assert _run(flags[0], "--image=wall.png", "--azimuth=10", "--crop=face") == 1
+    assert "wall.png: no face found" in capsys.readouterr().err

@@ -7,7 +7,8 @@ import pytest
 
 from dcign_tf.datasets.scenes import EXTRINSIC, FACTORS, MIXED, SPLITS, SceneConfig, SceneSampler
 from dcign_tf.errors import UsageError
-from dcign_tf.scenes.render import render
+from dcign_tf.scenes.photography import NUMBERS, take
+from dcign_tf.scenes.render import Camera, Shading, render
 from tests.datasets import tiny
 
 KINDS = (*FACTORS, MIXED)
@@ -170,3 +171,47 @@ def test_unknown_splits_factors_and_indices_are_refused(sampler: SceneSampler) -
         sampler.draw("train", "pose", 0)
     with pytest.raises(ValueError, match="index, variant: got -1, 0"):
         sampler.draw("train", MIXED, -1)
+
+
+@pytest.fixture(scope="module")
+def photographer(sampler: SceneSampler) -> SceneSampler:
+    return SceneSampler(dataclasses.replace(sampler.config, photographic="full"), tiny.model())
+
+
+@pytest.mark.parametrize("factor", KINDS)
+def test_how_photographs_are_taken_is_intrinsic(
+    sampler: SceneSampler, photographer: SceneSampler, factor: str
+) -> None:
+    degrees, coefficients = photographer.draw("train", factor, 1)
+    plain_degrees, plain = sampler.draw("train", factor, 1)
+    # The same heads at the same angles.
+    np.testing.assert_array_equal(degrees, plain_degrees)
+    np.testing.assert_array_equal(coefficients[:, : plain.shape[1]], plain)
+    assert coefficients.shape[1] == photographer.coefficients == plain.shape[1] + len(NUMBERS)
+    different = len(np.unique(coefficients[:, plain.shape[1] :], axis=0))
+    assert different == (6 if factor in ("intrinsic", MIXED) else 1)
+
+
+def test_photographs_are_those_of_the_numbers(photographer: SceneSampler) -> None:
+    for factor in KINDS:
+        images, degrees, coefficients = photographer.group("test", factor, 2)
+        takes = [take(numbers, 12, Camera(), Shading()) for numbers in coefficients[:, 5:]]
+        azimuth, elevation, light = degrees.T
+        heads = coefficients[:, :5]
+        expected = render(tiny.model(), heads, azimuth, elevation, light, 12, takes=takes)
+        np.testing.assert_array_equal(images, expected)
+        corners = np.unique([image[0, 0] for image in images])
+        assert (len(corners) > 1) == (factor in ("intrinsic", MIXED))
+
+
+def test_what_photographs_vary_cannot_be_set_too(photographer: SceneSampler) -> None:
+    with pytest.raises(
+        UsageError, match="--background: got 0.5, but it is random with --photographic=plain"
+    ):
+        SceneConfig(photographic="plain", background=0.5)
+    assert photographer.settings["photographic"] == "full"
+    assert SceneConfig.from_dict(photographer.config.to_dict()) == photographer.config
+    # Data sets that were made before there were photographs are what they were.
+    assert "photographic" not in SceneConfig().to_dict()
+    with pytest.raises(UsageError, match="--photographic: got 'yes', must be off, plain or full"):
+        SceneConfig(photographic="yes")

@@ -556,3 +556,41 @@ def test_a_copy_of_the_real_folder_with_a_bad_line_names_it(
     file.write_bytes(b"\n".join(lines))
     with pytest.raises(DcignError, match=rf"identity000\.obj: line {place + 1}: got 'v 1.0 2.0'"):
         ict_facekit.load(tmp_path)
+
+
+def test_photographs_have_smiles_teeth_and_hair(
+    data: pathlib.Path, compact: MorphableModel, landmark: Callable[[int], int]
+) -> None:
+    model = ict_facekit.load(data / "ict_facekit_light.npz", photographic=True)
+    more = {"expression/smile", "hair/thickness", "hair/length", "hair/fringe", "mouth/teeth"}
+    assert set(model.mode_names) - set(compact.mode_names) == more
+    assert set(compact.mode_names) < set(model.mode_names)
+    one_sided = dict(zip(model.mode_names, model.one_sided, strict=True))
+    assert all(one_sided[name] for name in more)
+    np.testing.assert_array_equal(model.mean_albedo, compact.mean_albedo)
+    modes = dict(zip(model.shape_mode_names, model.shape_modes, strict=True))
+    x, y, z = model.mean_shape.T
+    corner = (np.hypot(np.abs(x) - 2.6, y + 3.5) < 0.5) & (z > 7)
+    assert modes["expression/smile"][corner, 1].mean() > 0.3
+    # The lips part, and behind them it is bright.
+    upper, lower = (modes["expression/smile"][landmark(k), 1] for k in (_UPPER_LIP, _LOWER_LIP))
+    assert upper - lower > 0.2
+    teeth = model.albedo_modes[model.albedo_mode_names.index("mouth/teeth")]
+    assert 0 < (teeth > 0).sum() < 0.1 * len(teeth)
+    assert z[teeth > 0].max() > 8 and model.mean_albedo[teeth > 0].max() < 0.2
+    # Hair moves where hair is, and no skin with it.
+    for name in ("hair/thickness", "hair/length", "hair/fringe"):
+        moves = np.linalg.norm(modes[name], axis=1)
+        assert moves.max() > 0.8, name
+        assert model.mean_albedo[moves > 0.4].max() < 0.45, name
+    assert modes["hair/length"][:, 1].min() < -2 and modes["hair/fringe"][:, 1].min() < -0.8
+    assert not modes["hair/length"][z > 3].any()
+    assert not modes["hair/fringe"][z < 0].any()
+    assert (modes["hair/thickness"][:, 1][y > 13] > 0.3).all()
+
+
+def test_a_folder_without_the_smiles_parts_has_no_smile(folder: pathlib.Path) -> None:
+    plain, more = (ict_facekit.load(folder, photographic=photo) for photo in (False, True))
+    assert set(more.mode_names) - set(plain.mode_names) == {
+        "hair/thickness", "hair/length", "hair/fringe", "mouth/teeth",
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from dcign_tf.scenes.render import (
     Camera,
     Mesh,
     Shading,
+    Take,
     light_direction,
     render,
     render_meshes,
@@ -671,3 +672,140 @@ def test_bad_arguments_are_named(changes, message):
 def test_bad_cameras_and_shadings_are_named(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+# --- Photographs -----------------------------------------------------------------------------------
+
+
+def plain_take(size: int, **changes) -> Take:
+    """A take that shows what an image without one does: before black, intensities as they are."""
+    shading = changes.pop("shading", Shading())
+    parts = {
+        "camera": Camera(),
+        "shading": shading,
+        "curve": np.clip(np.linspace(0, shading.brightest, 4096), 0, 1),
+        "background": np.zeros((size, size), np.uint8),
+        "cover": np.zeros((size, size), np.uint8),
+    }
+    return Take(**{**parts, **changes})
+
+
+def lopsided() -> MorphableModel:
+    """A bumpy ball beside a small one, as no turn or mirror shows it again."""
+    side, triangles = ball(radius=0.2)
+    return mesh_model(
+        *together(ball(bumps=0.1, radius=0.6), (side + np.array([0.5, 0.5, 0.0]), triangles)), 0.8
+    )
+
+
+@pytest.mark.parametrize("supersample", [1, 2, 3])
+def test_a_plain_take_shows_the_plain_image(supersample) -> None:
+    options = {"azimuth": 20.0, "light": 50.0, "supersample": supersample}
+    plain = picture(lopsided(), **options)
+    taken = picture(lopsided(), takes=[plain_take(64)], **options)
+    assert np.abs(taken - plain).max() <= 1.01 / 255
+
+
+def test_the_background_is_behind_the_head_as_far_as_that_covers_it() -> None:
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 256, (64, 64), np.uint8)
+    head = picture(lopsided(), shading=PLAIN, supersample=3) / 0.8  # its cover
+    shown = picture(
+        lopsided(), takes=[plain_take(64, shading=PLAIN, background=background)], supersample=3
+    )
+    expected = 0.8 * head + background / 255 * (1 - head)
+    assert 0 < ((head > 0.1) & (head < 0.9)).sum()  # There is an edge to look at.
+    np.testing.assert_allclose(shown, expected, atol=2.5 / 255)
+
+
+def test_what_lies_before_the_head_hides_it() -> None:
+    cover = np.zeros((64, 64), np.uint8)
+    cover[40:], cover[30:40] = 255, 51
+    background = np.full((64, 64), 200, np.uint8)
+    options = {"shading": PLAIN, "background": background}
+    shown = picture(lopsided(), takes=[plain_take(64, cover=cover, **options)])
+    free = picture(lopsided(), takes=[plain_take(64, **options)])
+    assert (shown[40:] == 200 / 255).all() and (shown[:30] == free[:30]).all()
+    expected = free[30:40] + 0.2 * (200 / 255 - free[30:40])
+    np.testing.assert_allclose(shown[30:40], expected, atol=1.5 / 255)
+
+
+def test_the_film_turns_light_into_grey() -> None:
+    curve = np.linspace(0, 1, 1024) ** 0.5
+    shading = Shading(ambient=0.2, diffuse=0.8, specular=0.0)
+    plain = picture(lopsided(), light=40.0, shading=shading)
+    developed = picture(
+        lopsided(), light=40.0, takes=[plain_take(64, shading=shading, curve=curve)]
+    )
+    # On edges, what is developed is not what covers the pixel.
+    inside = picture(lopsided(), shading=PLAIN) > 0.79
+    assert inside.sum() > 500
+    np.testing.assert_allclose(developed[inside], plain[inside] ** 0.5, atol=2 / 255)
+
+
+def test_a_camera_that_is_aside_shows_the_head_aside() -> None:
+    # Orthographic, or nearly, and in full light: all that can change is where the head is seen.
+    x, y = middle(picture(lopsided(), shading=PLAIN))
+    moved = Camera(right=0.125, up=-0.0625)
+    there = middle(picture(lopsided(), shading=PLAIN, camera=moved))
+    np.testing.assert_allclose(there, (x + 8, y - 4), atol=0.05)
+    upright = picture(lopsided(), shading=PLAIN)
+    on_its_side = picture(lopsided(), shading=PLAIN, camera=Camera(roll=90.0))
+    assert np.abs(on_its_side - np.rot90(upright)).mean() < 0.01
+    assert np.abs(on_its_side - upright).mean() > 0.05
+    # The light does not turn with the head.
+    for roll in (0.0, 90.0, 180.0):
+        lit = picture(mesh_model(*ball()), light=80.0, camera=Camera(roll=roll))
+        assert middle(lit)[0] > 5
+
+
+def test_each_image_has_its_own_take() -> None:
+    model = lopsided()
+    coefficients = np.repeat(np.array([[0, 0], [1, 1]], np.float32), 3, axis=0)
+    angles = np.random.default_rng(3).uniform(-40, 40, (3, 6))
+    takes = [
+        plain_take(
+            16,
+            camera=Camera(zoom=1 + 0.1 * k, roll=5.0 * k),
+            shading=Shading(ambient=0.1 * k, light_elevation=10.0 * k),
+            background=np.full((16, 16), 30 * k, np.uint8),
+        )
+        for k in (0, 1, 1, 2, 2, 3)
+    ]
+    together_ = render_all(model, coefficients, angles, 16, takes=takes)
+    alone = [
+        render_all(model, coefficients[i : i + 1], angles[:, i : i + 1], 16, takes=takes[i : i + 1])
+        for i in range(6)
+    ]
+    np.testing.assert_array_equal(together_, np.concatenate(alone))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"curve": np.zeros(1)}, "curve: must be two or more grey values"),
+        ({"curve": np.array([0.0, 1.5])}, "curve: must be"),
+        ({"curve": np.array([0.0, np.nan])}, "curve: must be"),
+        ({"background": np.zeros((8, 9), np.uint8)}, r"background: got uint8 \(8, 9\)"),
+        ({"cover": np.zeros((8, 8))}, "cover: got float64"),
+    ],
+)
+def test_impossible_takes_are_refused(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        plain_take(8, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"right": 2.0}, "right: got 2.0"), ({"up": -1.5}, "up: got"), ({"roll": 200.0}, "roll: got")],
+)
+def test_impossible_cameras_are_refused(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Camera(**changes)
+
+
+def test_takes_must_fit_the_images() -> None:
+    with pytest.raises(ValueError, match="takes: got 2, must be 1"):
+        picture(lopsided(), takes=[plain_take(64)] * 2)
+    with pytest.raises(ValueError, match="background of 8 and a cover of 8 pixels, must be 64"):
+        picture(lopsided(), takes=[plain_take(8)])
