@@ -267,7 +267,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
     cut = tmp_path / "cut"
     process = run_python(_TRAIN, cut, 60)
     moment = 5 * np.random.default_rng(int(time.time())).integers(1, 11)
-    while process.poll() is None and not list(cut.glob(f"checkpoints/ckpt-{moment}.index")):
+    while process.poll() is None and not list(cut.glob(f"checkpoints/ckpt-{moment}")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
