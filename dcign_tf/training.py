@@ -6,6 +6,7 @@ that was killed goes on from its last checkpoint as if nothing had happened.
 
     config.json     the configuration; another one is refused
     checkpoints/    the weights, the optimizer's state and the step; the latest few
+    lock            says who is training here (`workdirs`)
     tensorboard/    scalars, histograms and pictures
     training.json   written at the end: the last losses, the time it took
     model.keras     written at the end: the calibrated model
@@ -29,14 +30,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import files, optimizers
+from dcign_tf import files, optimizers, workdirs
 from dcign_tf.calibration import KNOTS, correlated
+from dcign_tf.checkpoints import Checkpoints
 from dcign_tf.code import CodeLayout, told
 from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN, load_model
 from dcign_tf.networks import decoder_base
 from dcign_tf.procedures import ProcedureConfig
+from dcign_tf.processes import StopSignals
 from dcign_tf.progress import Progress, progress
 
 STRATEGIES = ("auto", "one_device", "mirrored")
@@ -329,33 +332,64 @@ def train(
         The trained and calibrated model, as saved in `model.keras`.
 
     Raises:
-        UsageError: a setting is impossible, or `workdir` holds a run of another configuration.
-        DcignError: the objective is no longer finite; the data are corrupt.
+        UsageError: a setting is impossible, `workdir` holds a run of another configuration, or another trainer is at
+            work in it.
+        Stopped: SIGTERM or SIGINT came; the state is saved.
+        DcignError: the objective or a weight is no longer finite; the data are corrupt; the disk is full; no
+            checkpoint is undamaged.
     """
-    folder = pathlib.Path(workdir)
     check(config, source.factors, source.image_size)
-    _claim(folder, config, source, data_path)
+    # Told in full, since what is the default depends on the data.
+    warmup, ratio = config.ratios(source.factors, source.available("train"))
+    told = {"warmup_ratio": list(warmup.values()), "ratio": list(ratio.values())}
+    described = {
+        "training": dataclasses.asdict(config) | told,
+        "data": source.description,
+        "image_size": source.image_size,
+        "factors": list(source.factors),
+    }
+    folder = pathlib.Path(workdir)
+    with workdirs.at_work(folder) as stops:
+        noted = {"data_path": data_path, **_scene(source)}
+        workdirs.claim(folder, described, noted, _FREE, dataclasses.asdict(TrainingConfig()))
+        return _finished(folder) or _train(config, source, folder, stops)
+
+
+def _finished(folder: pathlib.Path) -> DCIGN | None:
+    """The model of a run that has ended."""
+    path = folder / "model.keras"
+    if not path.exists():
+        return None
+    try:
+        return load_model(str(path))
+    except DcignError as error:
+        print(f"warning: {error}; it is made again", file=sys.stderr)
+        return None
+
+
+def _train(
+    config: TrainingConfig, source: GroupSource, folder: pathlib.Path, stops: StopSignals
+) -> DCIGN:
+    """As `train`, in a folder of this configuration that is this process's own."""
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.groups_per_step)
     config.check_groups(strategy.num_replicas_in_sync)
     with strategy.scope():
         model = make_model(config, source)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
-    manager = tf.train.CheckpointManager(
-        checkpoint, str(folder / "checkpoints"), max_to_keep=config.keep_checkpoints
+    checkpoints = Checkpoints(
+        folder / workdirs.CHECKPOINTS,
+        tf.train.Checkpoint(model=model, optimizer=model.optimizer),
+        config.keep_checkpoints,
     )
-    if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+    checkpoints.restore()
     start = int(model.optimizer.iterations.numpy())
-    if start >= config.steps and (folder / "model.keras").exists():
-        return load_model(str(folder / "model.keras"))
 
     began = time.monotonic()
     log = _Log(source.factors)
     if start < config.steps:
-        with _data_errors_explained(source):
-            _run(config, source, model, strategy, manager, folder / "tensorboard", log)
+        with _data_errors_explained(source), stops.deferred():
+            _run(config, source, model, strategy, checkpoints, folder / "tensorboard", log, stops)
     if config.mixed_precision != "off":
         model = _in_single_precision(model)
     _calibrate(model, source, config.calibration_images)
@@ -376,9 +410,10 @@ def _run(
     source: GroupSource,
     model: DCIGN,
     strategy: tf.distribute.Strategy,
-    manager: tf.train.CheckpointManager,
+    checkpoints: Checkpoints,
     tensorboard: pathlib.Path,
     log: "_Log",
+    stops: StopSignals,
 ) -> None:
     """Does the steps that are left, with what is due in between."""
     step = start = int(model.optimizer.iterations.numpy())
@@ -402,18 +437,18 @@ def _run(
             if not config.steps_per_execution:
                 at_once = max(1, int(_SECONDS_PER_EXECUTION * count / seconds))
             step += count
-            if any(map(due, moments)):
+            stopping = bool(stops.caught)  # From here on, a signal is too late for this round.
+            if stopping or any(map(due, moments)):
                 try:
                     log.read()
                 except _NotFiniteError as error:
-                    raise DcignError(
-                        f"{error}; last good checkpoint: {manager.latest_checkpoint or 'none yet'}. "
-                        "A smaller --learning_rate may help"
-                    ) from None
+                    raise _explained(error, config, source, checkpoints) from None
             if step % config.summary_every == 0:
                 summaries.plot(step, log.since_last_point())
-            if due(config.checkpoint_every):
-                manager.save(checkpoint_number=step)
+            if stopping or due(config.checkpoint_every):
+                _check_finite(model, step, checkpoints)
+                checkpoints.save(step)
+                stops.check()
             if due(config.pictures_every):
                 summaries.show(model, step)
             shown = log.recent()
@@ -485,8 +520,52 @@ def _make_runner(
     return lambda count: _Outcome(*steps(tf.constant(count))[1:])
 
 
+_TOO_FAST = "The data are finite; a smaller --learning_rate may help, in another --workdir"
+
+
 class _NotFiniteError(Exception):
-    """A step went wrong; says which, what and where."""
+    """A step went wrong; says which, what and where.
+
+    Attributes:
+        step: its number, counted from 1.
+    """
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(f"step {step}: {message}")
+        self.step = step
+
+
+def _explained(
+    error: _NotFiniteError, config: TrainingConfig, source: GroupSource, checkpoints: Checkpoints
+) -> DcignError:
+    """The error with its likely cause: a step's mini-batches can be had once more, to be looked at."""
+    images, _ = next(iter(_mini_batches(config, source, error.step - 1)))
+    finite = tf.math.is_finite(tf.cast(images, tf.float32))
+    bad = np.flatnonzero(~tf.reduce_all(finite, axis=[1, 2, 3, 4]).numpy())
+    advice = _TOO_FAST
+    if len(bad):
+        advice = (
+            f"Group {bad[0] + 1} of the step's {len(images)} has pixels that are not finite: mend the data; "
+            "the same command then resumes"
+        )
+    return DcignError(
+        f"{error}; last good checkpoint: {checkpoints.latest or 'none yet'}. {advice}"
+    )
+
+
+def _check_finite(model: DCIGN, step: int, checkpoints: Checkpoints) -> None:
+    """Raises DcignError if a number that a checkpoint would hold is not finite.
+
+    Gradients can be finite and so large that their squares, or the weights they lead to, are not: no objective has told
+    so far.
+    """
+    for variable in (*model.weights, *model.optimizer.variables):
+        value = variable.value
+        if value.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(value)):
+            raise DcignError(
+                f"step {step}: {variable.path} is not finite after it; last good checkpoint: "
+                f"{checkpoints.latest or 'none yet'}. {_TOO_FAST}"
+            )
 
 
 class _Log:
@@ -516,8 +595,9 @@ class _Log:
                 values = dict(zip(self.names, outcome.bad_values.numpy(), strict=True))
                 name = next(name for name, value in values.items() if not math.isfinite(value))
                 raise _NotFiniteError(
-                    f"step {step + bad + 1}: {name} is not finite, in a group in which "
-                    f"{self._factors[int(values['active'])]} varies"
+                    step + bad + 1,
+                    f"{name} is not finite, in a group in which "
+                    f"{self._factors[int(values['active'])]} varies",
                 )
             piece = (count, outcome.sums.numpy(), outcome.counts.numpy())
             self._read.append(piece)
@@ -546,12 +626,6 @@ class _Log:
         return {name: float(s / n) for name, s, n in means if n > 0 and name != "active"}
 
 
-def _short(value: object) -> str:
-    """A value for a message; of a long description, its beginning and its end, where its checksum is."""
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:38]} ... {text[-38:]}"
-
-
 def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf.data.Dataset:
     """The groups of step `start` and all that follow; those of a step do not depend on `start`."""
     warmup, ratio = config.ratios(source.factors, source.available("train"))
@@ -562,50 +636,6 @@ def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf
         return later
     first = source.training(warmup, config.seed, config.groups_per_step, start)
     return first.take(config.warmup_steps - start).concatenate(later)
-
-
-def _claim(
-    folder: pathlib.Path, config: TrainingConfig, source: GroupSource, data_path: str | None
-) -> None:
-    """Writes the configuration into a new workdir; refuses one that holds another."""
-    # Told in full, since what is the default depends on the data.
-    warmup, ratio = config.ratios(source.factors, source.available("train"))
-    told = {"warmup_ratio": list(warmup.values()), "ratio": list(ratio.values())}
-    described = {
-        "training": json.loads(json.dumps(dataclasses.asdict(config) | told)),
-        "data": source.description,
-        "image_size": source.image_size,
-        "factors": list(source.factors),
-    }
-    path = folder / "config.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        if (folder / "checkpoints").exists():
-            raise UsageError(
-                f"--workdir: {folder} has checkpoints but no config.json; give another folder"
-            )
-        with files.atomic_write(path, "w") as file:
-            json.dump({**described, "data_path": data_path, **_scene(source)}, file, indent=2)
-        return
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        # A setting that is newer than the run was what its default is.
-        stored_training = dataclasses.asdict(TrainingConfig()) | stored["training"]
-        others = {key: stored[key] for key in described if key != "training"}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DcignError(f"{path}: not the configuration of a run: {error}") from error
-    wanted = {**described["training"], **{k: v for k, v in described.items() if k != "training"}}
-    found = {**stored_training, **others}
-    differing = [
-        f"{name} (there {_short(found.get(name))}, asked {_short(wanted.get(name))})"
-        for name in sorted(wanted.keys() | found.keys())
-        if name not in _FREE and wanted.get(name) != found.get(name)
-    ]
-    if differing:
-        raise UsageError(
-            f"--workdir: {folder} holds a run of another configuration; these differ: {'; '.join(differing)}. "
-            "Give another folder, or the same flags to resume"
-        )
 
 
 def _scene(source: GroupSource) -> dict[str, Any]:

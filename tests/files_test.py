@@ -1,5 +1,6 @@
 """A file appears whole or not at all."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -92,3 +93,15 @@ def test_reading_takes_no_more_room_than_there_is_to_read(tmp_path: pathlib.Path
         assert files.read_at_most(file, 1_500_001) == (bytes(range(200)) * 10_000)[:1_500_001]
     with open("/dev/zero", "rb") as file:
         assert files.read_at_most(file, 5) == bytes(5)
+
+
+def test_a_full_disk_is_known_in_pythons_and_in_tensorflows_words() -> None:
+    class OpError(Exception):
+        """What TensorFlow's errors derive from."""
+
+    assert files.is_full(OSError(errno.ENOSPC, "whatever"))
+    assert files.is_full(OSError(errno.EDQUOT, "whatever"))
+    assert files.is_full(OpError("{{node x}} /a/b; File too large [Op:SaveV2]"))
+    assert not files.is_full(OSError(errno.EIO, "No space left on device"))
+    assert not files.is_full(OpError("out of memory"))
+    assert not files.is_full(ValueError("No space left on device"))

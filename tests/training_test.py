@@ -1,10 +1,9 @@
 import json
 import os
 import pathlib
-import signal
+import shutil
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ from dcign_tf.datasets.scenes import SceneConfig
 from dcign_tf.datasets.source import RenderedSource
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.training import TrainingConfig
+from tests import faults
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -225,7 +225,7 @@ class _Poisoned:
             nan = tf.where(bad, float("nan"), 0.0)
             return images + nan, tf.where(bad, 2, element[1])
 
-        return clean.enumerate().map(poison)
+        return clean.enumerate(start_step).map(poison)
 
 
 def test_warming_up_uses_another_ratio_and_resumes_anywhere(source):
@@ -249,10 +249,28 @@ def test_a_loss_that_is_not_finite_stops_with_step_factor_and_checkpoint(source,
         )
         workdir = tmp_path / str(every)
         with pytest.raises(
-            DcignError, match=rf"step 4: .* light_azimuth varies; last good .*{last_good}"
+            DcignError,
+            match=rf"step 4: .* light_azimuth varies; last good .*{last_good}\. Group 1 of the step's 1 has pixels "
+            "that are not finite: mend the data; the same command then resumes",
         ):
             training.train(config, _Poisoned(source), workdir)
         assert not (workdir / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        # Of the second step's objective, which is what the first step's update led to.
+        (6, r"step 2: \w+ is not finite, .* last good checkpoint: none yet"),
+        # There is no other step that could tell.
+        (1, r"step 1: \S+ is not finite after it; last good checkpoint: none yet"),
+    ],
+)
+def test_a_step_too_far_is_told_from_bad_data(steps, message, source, tmp_path):
+    config = tiny_config(steps=steps, learning_rate=1e38 * 3.4, optimizer="rmsprop")
+    with pytest.raises(DcignError, match=f"{message}. The data are finite; a smaller"):
+        training.train(config, source, tmp_path)
+    assert not training.Checkpoints(tmp_path / "checkpoints", None).latest
 
 
 def run_python(code, *arguments, **environment):
@@ -263,36 +281,45 @@ def run_python(code, *arguments, **environment):
     )
 
 
-_TRAIN = """
-import sys
-from dcign_tf import training
-from dcign_tf.datasets.scenes import SceneConfig
-from dcign_tf.datasets.source import RenderedSource
-from tests.training_test import tiny_config
-source = RenderedSource(SceneConfig(image_size=38, group_size=4, supersample=1))
-config = tiny_config(
-    steps=60, checkpoint_every=5, summary_every=7, pictures_every=1000, deterministic=True,
-    steps_per_execution=int(sys.argv[2]),
-)
-training.train(config, source, sys.argv[1])
-"""
-
-
-def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
-    # In executions of one step, and in as few as there can be.
-    assert run_python(_TRAIN, tmp_path / "whole", 1).wait() == 0
-    cut = tmp_path / "cut"
-    process = run_python(_TRAIN, cut, 60)
-    moment = 5 * np.random.default_rng(int(time.time())).integers(1, 11)
-    while process.poll() is None and not list(cut.glob(f"checkpoints/ckpt-{moment}.index")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (cut / "model.keras").exists(), "the run was over before it could be killed"
-    assert run_python(_TRAIN, cut, 0).wait() == 0
-    whole, resumed = (load_model(str(tmp_path / run / "model.keras")) for run in ("whole", "cut"))
-    for ours, theirs in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+def assert_same_weights(model, workdir):
+    again = load_model(str(workdir / "model.keras"))
+    for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_damaged_model_is_made_again(finished, source, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    os.truncate(workdir / "model.keras", 5000)
+    training.train(tiny_config(), source, workdir)
+    assert (
+        "model.keras: not a .keras file, or a truncated one; it is made" in capsys.readouterr().err
+    )
+    assert_same_weights(finished[1], workdir)
+
+
+@faults.needs_mount
+def test_a_full_disk_keeps_the_last_good_state(finished, source, tmp_path):
+    one = finished[0] / "checkpoints" / "ckpt-6"
+    size = sum(path.stat().st_size for path in one.iterdir()) // 1000
+    with faults.small_disk(tmp_path, f"{3 * size // 2}k") as disk:
+        with pytest.raises(
+            DcignError, match=r"no space left on the disk .*resumes from .*/ckpt-2$"
+        ):
+            training.train(tiny_config(), source, disk / "run")
+        assert not list((disk / "run").rglob(".*")), "what is half there takes up room"
+        faults.resize(disk, "100m")
+        training.train(tiny_config(), source, disk / "run")
+        assert_same_weights(finished[1], disk / "run")
+
+
+def test_so_does_a_limit_on_files(finished, source, tmp_path):
+    with (
+        faults.limited_files(20000),
+        pytest.raises(DcignError, match=r"no space left .* File too large\. Make room, or .* starts again$"),
+    ):  # fmt: skip
+        training.train(tiny_config(), source, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob(".*"))
 
 
 class _Stopping:

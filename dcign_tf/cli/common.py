@@ -272,11 +272,8 @@ def _describe_tensorflow_error(error: Exception) -> str | None:
     }
     if "OpError" not in kinds:
         return None
-    text = (getattr(error, "message", "") or str(error)).strip()
-    first_line = text.splitlines()[0] if text else ""
-    # Which node of which graph says so concerns nobody.
-    first_line = re.sub(r"\{\{[^}]*\}\} ?|\s*\[Op:\w*\].*$", "", first_line)
-    if "No space left on device" in text:
+    first_line = errors.first_line(error)
+    if "No space left on device" in str(error):
         return f"no space left on the disk: {first_line}"
     if "ResourceExhaustedError" in kinds:
         return f"out of memory: {first_line}"

@@ -149,7 +149,8 @@ def make_dataset(
         raise UsageError(f"--processes: got {processes}, must be 1 or more")
     draft = plan(maker, groups, groups_per_shard)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    busy = DcignError(f"{folder}: another dcign-data is at work in it")
+    with files.locked(folder, lambda: busy):
         finished = _claim(folder, draft)
         if finished is not None:
             return finished
@@ -314,27 +315,6 @@ def _check_space(folder: pathlib.Path, draft: Manifest) -> None:
             f"{folder}: not enough space on the disk: {free / 1e9:.2f} GB are free, "
             f"{1.02 * needed / 1e9:.2f} GB are needed; fewer groups or a smaller --image_size need less"
         )
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps a second command out of the folder. The lock goes with its process, however that ends."""
-    try:
-        import fcntl
-    except ImportError:  # Not every system has such locks; there, only the user keeps order.
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DcignError(f"{folder}: another dcign-data is at work in it") from None
-        except OSError:
-            pass  # A file system without locks.
-        yield
-    finally:
-        os.close(handle)
 
 
 def _remove_temporaries(folder: pathlib.Path) -> None:

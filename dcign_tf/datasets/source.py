@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from dcign_tf.datasets import rendering
 from dcign_tf.datasets.manifest import MIXED, SPLITS, Manifest, sha256_of, wrong_size
+from dcign_tf.datasets.records import unframe
 from dcign_tf.datasets.samplers import AnyConfig, make_sampler
 from dcign_tf.datasets.scenes import Group
 from dcign_tf.errors import DcignError, UsageError
@@ -234,12 +235,22 @@ class RecordSource:
             problem = wrong_size(path, listed)
             if problem is None and sha256_of(path) != listed.sha256:
                 problem = (
-                    f"{path}: corrupt: its checksum is not the manifest's; delete it and run the dcign-data "
-                    "command that made this data set again"
+                    f"{path}: corrupt: its checksum is not the manifest's{self._bad_record(path)}; delete it and run "
+                    "the dcign-data command that made this data set again"
                 )
             if problem:
                 return DcignError(problem)
         return None
+
+    def _bad_record(self, path: pathlib.Path) -> str:
+        """Which of a file's records is the first that is damaged, where its own checksum tells."""
+        length = self.manifest.layout.record_length
+        count = path.stat().st_size // length
+        with path.open("rb") as file:
+            for number in range(count):
+                if unframe(file.read(length)) is None:
+                    return f", record {number + 1} of {count} is damaged"
+        return ""
 
     def _path(self, name: str) -> str:
         return str(self.directory / name)

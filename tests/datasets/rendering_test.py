@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dcign_tf import files
 from dcign_tf.datasets import manifest as manifests
 from dcign_tf.datasets import records, rendering
 from dcign_tf.datasets.manifest import Manifest
@@ -270,7 +271,7 @@ def test_a_folder_with_something_else_is_refused(
 
 def test_two_cannot_render_into_one_folder(home: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with (
-        rendering._locked(tmp_path),
+        files.locked(tmp_path, AssertionError),
         pytest.raises(DcignError, match=f"{tmp_path}: another dcign-data"),
     ):
         render(tiny.config(home), tmp_path)

@@ -232,11 +232,13 @@ def flip(path: pathlib.Path, place: int) -> None:
 def test_corruption_that_training_meets_is_explained(copy: pathlib.Path) -> None:
     source = RecordSource(copy)
     path = copy / "train/intrinsic-00001-of-00003.tfrecord"
-    flip(path, 700)
+    length = source.manifest.layout.record_length
+    flip(path, length + 700)
     with pytest.raises(tf.errors.DataLossError) as error:
         take(source.training({"intrinsic": 1}, seed=0), 50)
     explained = explain_data_error(source, error.value)
     assert explained is not None and f"{path}: corrupt" in str(explained)
+    assert "record 2 of 2 is damaged; delete it" in str(explained)
     assert "run the dcign-data command" in str(explained)
     with pytest.raises(DcignError, match=f"{path}: corrupt"):
         source.groups("train", "intrinsic")
