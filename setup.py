@@ -54,6 +54,7 @@ setuptools.setup(
         "tensorflow-probability>=0.25,<0.26",
         "tf-keras>=2.21,<2.22",  # What tensorflow-probability needs beside Keras 3.
         "tensorboard>=2.20",
+        "grpcio>=1.60",  # TensorFlow's and TensorBoard's, too.
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.5",

@@ -14,6 +14,7 @@ that was killed goes on from its last checkpoint as if nothing had happened.
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -29,17 +31,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import files, optimizers
+from dcign_tf import distribution, files, optimizers
 from dcign_tf.calibration import KNOTS
 from dcign_tf.clamping import REFERENCES
 from dcign_tf.code import CodeLayout
-from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
+from dcign_tf.datasets.source import WHOLE, GroupSource, RenderedSource, Share, explain_data_error
+from dcign_tf.distribution import STRATEGIES, Cluster
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN, PROCEDURES, load_model
 from dcign_tf.networks import decoder_base
 from dcign_tf.progress import Progress, progress
 
-STRATEGIES = ("auto", "one_device", "mirrored")
 OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "cosine")
 # Keras's names of the precisions.
@@ -83,7 +85,7 @@ class TrainingConfig:
         beta_1: share of itself the first moment keeps; the paper's "momentum decay" 0.1 is 1 - beta_1.
         beta_2: share of itself the second moment keeps; the paper's "weight decay" 0.01 is 1 - beta_2.
         seed: of the weights, the order of groups and the posterior's noise.
-        strategy: "auto" (all GPUs, else one device), "one_device" or "mirrored".
+        strategy: how steps are spread over devices and machines, a name of `distribution.STRATEGIES`.
         deterministic: whether TensorFlow may use only operations that give the same bits every time.
         jit_compile: whether XLA compiles the forward and backward pass.
         mixed_precision: "off", or the type of convolutions and matrix products, "bfloat16" or "float16". Weights and
@@ -274,33 +276,12 @@ def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
     return model
 
 
-def make_strategy(name: str, groups_per_step: int) -> tf.distribute.Strategy:
-    """How the work is spread over the devices TensorFlow sees.
-
-    Groups go to replicas whole, so that no group's mean straddles two devices.
-
-    Raises:
-        UsageError: the groups of a step cannot be shared out evenly.
-    """
-    devices = tf.config.list_logical_devices("GPU")
-    if name == "one_device" or (name == "auto" and len(devices) < 2):
-        return tf.distribute.get_strategy()
-    devices = devices or tf.config.list_logical_devices("CPU")
-    if groups_per_step % len(devices):
-        if name == "auto":
-            return tf.distribute.get_strategy()
-        raise UsageError(
-            f"--groups_per_step: got {groups_per_step}, must be a multiple of the {len(devices)} devices "
-            "that --strategy=mirrored shares whole groups among"
-        )
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
 def train(
     config: TrainingConfig,
     source: GroupSource,
     workdir: str | os.PathLike[str],
     data_path: str | None = None,
+    cluster: Cluster | None = None,
 ) -> DCIGN:
     """Trains in `workdir`, from its last checkpoint if it has one, and calibrates the result.
 
@@ -309,6 +290,8 @@ def train(
         source: where mini-batches come from.
         workdir: a folder of this configuration and data, or one that is new or empty.
         data_path: where `source` lies on disk, noted in config.json for the commands that come after.
+        cluster: from `distribution.join`, which with several workers must be called before `source` is opened; by
+            default it is called here. Of several workers the first alone writes into `workdir`, which all must see.
 
     Returns:
         The trained and calibrated model, as saved in `model.keras`.
@@ -319,11 +302,24 @@ def train(
     """
     folder = pathlib.Path(workdir)
     check(config, source.factors, source.image_size)
-    _claim(folder, config, source, data_path)
+    cluster = cluster or distribution.join(config.strategy, config.groups_per_step)
+    with cluster.losses_explained():
+        return _train(config, source, folder, data_path, cluster)
+
+
+def _train(
+    config: TrainingConfig,
+    source: GroupSource,
+    folder: pathlib.Path,
+    data_path: str | None,
+    cluster: Cluster,
+) -> DCIGN:
+    """Trains as one of the processes of a cluster; see `train`."""
+    if cluster.is_chief:
+        _claim(folder, config, source, data_path)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = make_strategy(config.strategy, config.groups_per_step)
-    with strategy.scope():
+    with cluster.strategy.scope():
         model = make_model(config, source)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     manager = tf.train.CheckpointManager(
@@ -332,47 +328,61 @@ def train(
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
     start = int(model.optimizer.iterations.numpy())
-    if start >= config.steps and (folder / "model.keras").exists():
+    finished = start >= config.steps and (folder / "model.keras").exists()
+    cluster.agree(checkpoint=start, model=int(finished), configuration=_fingerprint(config, source))
+    if finished:
         return load_model(str(folder / "model.keras"))
 
     began = time.monotonic()
     log = _Log(source.factors)
     if start < config.steps:
         with _data_errors_explained(source):
-            _run(config, source, model, strategy, manager, folder / "tensorboard", log)
-    if config.mixed_precision != "off":
-        model = _in_single_precision(model)
-    _calibrate(model, source, config.calibration_images)
-    _save(model, folder / "model.keras")
-    summary = {
-        "steps": config.steps,
-        "steps_in_this_run": config.steps - start,
-        "seconds_in_this_run": round(time.monotonic() - began, 1),
-        "last": {name: round(value, 6) for name, value in log.recent().items()},
-    }
-    with files.atomic_write(folder / "training.json", "w") as file:
-        json.dump(summary, file, indent=2)
-    return model
+            _run(config, source, model, cluster, manager, folder / "tensorboard", log)
+    if cluster.is_chief:
+        if config.mixed_precision != "off":
+            model = _in_single_precision(model)
+        _calibrate(model, source, config.calibration_images)
+        _save(model, folder / "model.keras")
+        summary = {
+            "steps": config.steps,
+            "steps_in_this_run": config.steps - start,
+            "seconds_in_this_run": round(time.monotonic() - began, 1),
+            "last": {name: round(value, 6) for name, value in log.recent().items()},
+        }
+        with files.atomic_write(folder / "training.json", "w") as file:
+            json.dump(summary, file, indent=2)
+    cluster.agree(step=config.steps)  # The others wait for the chief: all are done, or none is.
+    return model if cluster.is_chief else load_model(str(folder / "model.keras"))
+
+
+def _fingerprint(config: TrainingConfig, source: GroupSource) -> int:
+    """A number that differs where weights would."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
+    return zlib.crc32(json.dumps([settings, source.description]).encode())
 
 
 def _run(
     config: TrainingConfig,
     source: GroupSource,
     model: DCIGN,
-    strategy: tf.distribute.Strategy,
+    cluster: Cluster,
     manager: tf.train.CheckpointManager,
     tensorboard: pathlib.Path,
     log: "_Log",
 ) -> None:
-    """Does the steps that are left, with what is due in between."""
+    """Does the steps that are left, with what is due in between; of several workers, the chief tells and saves."""
     step = start = int(model.optimizer.iterations.numpy())
-    run = _make_runner(model, strategy, _mini_batches(config, source, start), log)
+    batches = cluster.batches(
+        functools.partial(_mini_batches, config, source, start), config.groups_per_step
+    )
+    run = _make_runner(model, cluster, batches, log)
     at_once = config.steps_per_execution or 1
-    with (
-        tf.summary.create_file_writer(str(tensorboard)).as_default(),
-        progress(config.steps, "training", unit="step", initial=start) as bar,
-    ):
-        summaries = _Summaries(source, config, bar)
+    with contextlib.ExitStack() as stack:
+        bar: Progress | None = None
+        if cluster.is_chief:
+            stack.enter_context(tf.summary.create_file_writer(str(tensorboard)).as_default())
+            bar = stack.enter_context(progress(config.steps, "training", "step", start))
+            summaries = _Summaries(source, config, bar)
 
         def due(every: int) -> bool:
             return step % every == 0 or step == config.steps
@@ -380,6 +390,8 @@ def _run(
         while step < config.steps:
             moments = (config.checkpoint_every, config.summary_every, config.pictures_every)
             count = min(at_once, config.steps - step, *(every - step % every for every in moments))
+            # Some would wait forever, did not all do the same steps in a call.
+            count = int(cluster.exchange([count]).min())
             called = time.monotonic()
             log.add(step, count, run(count))
             seconds = time.monotonic() - called
@@ -394,8 +406,11 @@ def _run(
                         f"{error}; last good checkpoint: {manager.latest_checkpoint or 'none yet'}. "
                         "A smaller --learning_rate may help"
                     ) from None
-            if step % config.summary_every == 0:
-                summaries.plot(step, log.since_last_point())
+            means = log.since_last_point() if step % config.summary_every == 0 else None
+            if bar is None:
+                continue
+            if means is not None:
+                summaries.plot(step, means)
             if due(config.checkpoint_every):
                 manager.save(checkpoint_number=step)
             if due(config.pictures_every):
@@ -423,10 +438,10 @@ class _Outcome(NamedTuple):
 
 
 def _make_runner(
-    model: DCIGN, strategy: tf.distribute.Strategy, dataset: tf.data.Dataset, log: "_Log"
+    model: DCIGN, cluster: Cluster, batches: Iterator[Any], log: "_Log"
 ) -> Callable[[int], _Outcome]:
     """Returns a function that does the next so many steps in one call, without a look at what they give."""
-    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+    strategy = cluster.strategy
 
     def logged(element: Any) -> tf.Tensor:
         logs = model.train_step(element)
@@ -434,7 +449,7 @@ def _make_runner(
         return tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
 
     def step(done: tf.Tensor, sums: Any, counts: Any, bad: Any, bad_values: Any) -> Any:
-        on_replicas = strategy.run(logged, args=(iterator.get_next(),))
+        on_replicas = strategy.run(logged, args=(next(batches),))
         rows = tf.stack(strategy.experimental_local_results(on_replicas))  # [replicas, K]
         wrong = ~tf.math.is_finite(rows)
         if "loss_scale" in log.names:
@@ -456,17 +471,27 @@ def _make_runner(
         )
 
     @tf.function(autograph=False)
-    def steps(count: tf.Tensor) -> Any:
+    def steps(count: tf.Tensor) -> _Outcome:
         # How many values there are, only the first step tells: sums with one zero broadcast.
         zeros, any_length = tf.zeros([1]), tf.TensorShape([None])
-        return tf.while_loop(
+        _, *found = tf.while_loop(
             lambda done, *_: done < count,
             step,
             (0, zeros, zeros, -1, zeros),
             (tf.TensorShape([]), any_length, any_length, tf.TensorShape([]), any_length),
         )
+        everywhere = _Outcome(*cluster.gather(found))
+        # All workers come to the same conclusion, also about who was first to see a bad step.
+        first = tf.where(everywhere.bad < 0, tf.int32.max, everywhere.bad)
+        culprit = tf.argmin(first)
+        return _Outcome(
+            tf.reduce_mean(everywhere.sums, axis=0),
+            tf.reduce_mean(everywhere.counts, axis=0),
+            everywhere.bad[culprit],
+            everywhere.bad_values[culprit],
+        )
 
-    return lambda count: _Outcome(*steps(tf.constant(count))[1:])
+    return lambda count: steps(tf.constant(count))
 
 
 class _NotFiniteError(Exception):
@@ -536,15 +561,17 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:38]} ... {text[-38:]}"
 
 
-def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf.data.Dataset:
-    """The groups of step `start` and all that follow; those of a step do not depend on `start`."""
+def _mini_batches(
+    config: TrainingConfig, source: GroupSource, start: int, share: Share = WHOLE
+) -> tf.data.Dataset:
+    """A share of the groups of step `start` and all that follow; those of a step do not depend on `start`."""
     warmup, ratio = config.ratios(source.factors, source.available("train"))
     later = source.training(
-        ratio, config.seed, config.groups_per_step, max(start, config.warmup_steps)
+        ratio, config.seed, config.groups_per_step, max(start, config.warmup_steps), share
     )
     if start >= config.warmup_steps:
         return later
-    first = source.training(warmup, config.seed, config.groups_per_step, start)
+    first = source.training(warmup, config.seed, config.groups_per_step, start, share)
     return first.take(config.warmup_steps - start).concatenate(later)
 
 
@@ -643,6 +670,7 @@ def _data_errors_explained(source: GroupSource) -> Iterator[None]:
         tf.errors.DataLossError,
         tf.errors.InvalidArgumentError,
         tf.errors.NotFoundError,
+        tf.errors.UnknownError,
     ) as error:
         explained = explain_data_error(source, error)
         if explained is None:
