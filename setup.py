@@ -18,6 +18,9 @@ _DEVELOPMENT = [
     "mypy>=2,<3",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
+    # The schemas and the parser of the examples for Kubernetes.
+    "kubernetes-validate>=1.29",
+    "pyyaml>=6",
     *_TABLES,
 ]
 

@@ -17,6 +17,7 @@ PARTS = {
     "serving": "dcign_tf.benchmarks.serving",
     "rendering": "dcign_tf.benchmarks.rendering",
     "scaling": "dcign_tf.benchmarks.scaling",
+    "distribution": "dcign_tf.benchmarks.distribution",
 }
 
 

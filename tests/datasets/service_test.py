@@ -196,15 +196,15 @@ def test_where_nobody_renders_that_is_said():
 def test_a_group_that_nobody_can_render_ends_the_training_with_a_reason():
     source = RenderedSource(CONFIG)
     assert explain_data_error(source, ValueError()) is None
-    with dispatching() as address, working(address, Painter(MemoryError("too many triangles"))):
-        with asking(address) as client:
-            with pytest.raises(
-                DcignError, match="no worker could render group 5 of azimuth: .*triangles"
-            ):
-                client.draw("train", "azimuth", 5, 1)
-            source._client = client
-            assert "triangles" in str(explain_data_error(source, ValueError()))
-
+    with (
+        dispatching() as address,
+        working(address, Painter(MemoryError("too many triangles"))),
+        asking(address) as client,
+    ):
+        with pytest.raises(DcignError, match="could render group 5 of azimuth: .*triangles"):
+            client.draw("train", "azimuth", 5, 1)
+        source._client = client
+        assert "triangles" in str(explain_data_error(source, ValueError()))
     with (
         dispatching() as address,
         working(address, Painter(ValueError("index: got -1"))),
