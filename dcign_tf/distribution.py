@@ -19,6 +19,8 @@ import functools
 import json
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -163,8 +165,9 @@ def _check_shares(groups_per_step: int, count: int, what: str, strategy: str) ->
 @functools.cache
 def _multi_worker(place: Place) -> tf.distribute.Strategy:
     """Joins the other workers; once in a process, for TensorFlow can do it only once."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
@@ -177,6 +180,10 @@ def _multi_worker(place: Place) -> tf.distribute.Strategy:
             f"--strategy=multi_worker: worker {place.index}, {place.addresses[place.index]}, cannot join the others: "
             f"{first_line(error)}"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow takes the signal for itself and does nothing about it.
+        signal.signal(signal.SIGTERM, on_sigterm)
+    return strategy
 
 
 @functools.cache
