@@ -23,7 +23,8 @@ _DEVELOPMENT = [
     "mypy>=2,<3",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
-    # Reads the example of a deployment.
+    # The schemas and the parser of the examples of deployments.
+    "kubernetes-validate>=1.29",
     "pyyaml>=6",
     *_TABLES,
     *_SERVING,
@@ -63,6 +64,7 @@ setuptools.setup(
         "tensorflow-probability>=0.25,<0.26",
         "tf-keras>=2.21,<2.22",  # What tensorflow-probability needs beside Keras 3.
         "tensorboard>=2.20",
+        "grpcio>=1.60",  # TensorFlow's and TensorBoard's, too.
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.5",

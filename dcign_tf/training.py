@@ -15,14 +15,17 @@ that was killed goes on from its last checkpoint as if nothing had happened.
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -30,11 +33,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import files, optimizers, workdirs
+from dcign_tf import distribution, files, optimizers, workdirs
 from dcign_tf.calibration import KNOTS, correlated
 from dcign_tf.checkpoints import Checkpoints
 from dcign_tf.code import CodeLayout, told
-from dcign_tf.datasets.source import GroupSource, RenderedSource, explain_data_error
+from dcign_tf.datasets.source import WHOLE, GroupSource, RenderedSource, Share, explain_data_error
+from dcign_tf.distribution import STRATEGIES, Cluster
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN, load_model
 from dcign_tf.networks import decoder_base
@@ -42,7 +46,6 @@ from dcign_tf.procedures import ProcedureConfig
 from dcign_tf.processes import StopSignals
 from dcign_tf.progress import Progress, progress
 
-STRATEGIES = ("auto", "one_device", "mirrored")
 OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "cosine")
 # Keras's names of the precisions.
@@ -85,7 +88,7 @@ class TrainingConfig(ProcedureConfig):
         beta_1: share of itself the first moment keeps; the paper's "momentum decay" 0.1 is 1 - beta_1.
         beta_2: share of itself the second moment keeps; the paper's "weight decay" 0.01 is 1 - beta_2.
         seed: of the weights, the order of groups and the posterior's noise.
-        strategy: "auto" (all GPUs, else one device), "one_device" or "mirrored".
+        strategy: how steps are spread over devices and machines, a name of `distribution.STRATEGIES`.
         deterministic: whether TensorFlow may use only operations that give the same bits every time.
         jit_compile: whether XLA compiles the forward and backward pass.
         mixed_precision: "off", or the type of convolutions and matrix products, "bfloat16" or "float16". Weights and
@@ -292,33 +295,12 @@ def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
     return model
 
 
-def make_strategy(name: str, groups_per_step: int) -> tf.distribute.Strategy:
-    """How the work is spread over the devices TensorFlow sees.
-
-    Groups go to replicas whole, so that no group's mean straddles two devices.
-
-    Raises:
-        UsageError: the groups of a step cannot be shared out evenly.
-    """
-    devices = tf.config.list_logical_devices("GPU")
-    if name == "one_device" or (name == "auto" and len(devices) < 2):
-        return tf.distribute.get_strategy()
-    devices = devices or tf.config.list_logical_devices("CPU")
-    if groups_per_step % len(devices):
-        if name == "auto":
-            return tf.distribute.get_strategy()
-        raise UsageError(
-            f"--groups_per_step: got {groups_per_step}, must be a multiple of the {len(devices)} devices "
-            "that --strategy=mirrored shares whole groups among"
-        )
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
 def train(
     config: TrainingConfig,
     source: GroupSource,
     workdir: str | os.PathLike[str],
     data_path: str | None = None,
+    cluster: Cluster | None = None,
 ) -> DCIGN:
     """Trains in `workdir`, from its last checkpoint if it has one, and calibrates the result.
 
@@ -327,6 +309,8 @@ def train(
         source: where mini-batches come from.
         workdir: a folder of this configuration and data, or one that is new or empty.
         data_path: where `source` lies on disk, noted in config.json for the commands that come after.
+        cluster: from `distribution.join`, which with several workers must be called before `source` is opened; by
+            default it is called here. Of several workers the first alone writes into `workdir`, which all must see.
 
     Returns:
         The trained and calibrated model, as saved in `model.keras`.
@@ -348,11 +332,14 @@ def train(
         "image_size": source.image_size,
         "factors": list(source.factors),
     }
+    cluster = cluster or distribution.join(config.strategy, config.groups_per_step)
+    config.check_groups(cluster.strategy.num_replicas_in_sync)
     folder = pathlib.Path(workdir)
-    with workdirs.at_work(folder) as stops:
-        noted = {"data_path": data_path, **_scene(source)}
-        workdirs.claim(folder, described, noted, _FREE, dataclasses.asdict(TrainingConfig()))
-        return _finished(folder) or _train(config, source, folder, stops)
+    with cluster.losses_explained(), workdirs.at_work(folder, cluster.is_chief) as stops:
+        if cluster.is_chief:
+            noted = {"data_path": data_path, **_scene(source)}
+            workdirs.claim(folder, described, noted, _FREE, dataclasses.asdict(TrainingConfig()))
+        return _train(config, source, folder, cluster, stops)
 
 
 def _finished(folder: pathlib.Path) -> DCIGN | None:
@@ -368,14 +355,20 @@ def _finished(folder: pathlib.Path) -> DCIGN | None:
 
 
 def _train(
-    config: TrainingConfig, source: GroupSource, folder: pathlib.Path, stops: StopSignals
+    config: TrainingConfig,
+    source: GroupSource,
+    folder: pathlib.Path,
+    cluster: Cluster,
+    stops: StopSignals,
 ) -> DCIGN:
-    """As `train`, in a folder of this configuration that is this process's own."""
+    """As `train`, as one of the processes of a cluster, in a folder of this configuration that is its own."""
+    finished = _finished(folder)
+    cluster.agree(model=int(finished is not None), configuration=_fingerprint(config, source))
+    if finished is not None:
+        return finished
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = make_strategy(config.strategy, config.groups_per_step)
-    config.check_groups(strategy.num_replicas_in_sync)
-    with strategy.scope():
+    with cluster.strategy.scope():
         model = make_model(config, source)
     checkpoints = Checkpoints(
         folder / workdirs.CHECKPOINTS,
@@ -384,46 +377,59 @@ def _train(
     )
     checkpoints.restore()
     start = int(model.optimizer.iterations.numpy())
+    cluster.agree(checkpoint=start)
 
     began = time.monotonic()
     log = _Log(source.factors)
     if start < config.steps:
         with _data_errors_explained(source), stops.deferred():
-            _run(config, source, model, strategy, checkpoints, folder / "tensorboard", log, stops)
-    if config.mixed_precision != "off":
-        model = _in_single_precision(model)
-    _calibrate(model, source, config.calibration_images)
-    _save(model, folder / "model.keras")
-    summary = {
-        "steps": config.steps,
-        "steps_in_this_run": config.steps - start,
-        "seconds_in_this_run": round(time.monotonic() - began, 1),
-        "last": {name: round(value, 6) for name, value in log.recent().items()},
-    }
-    with files.atomic_write(folder / "training.json", "w") as file:
-        json.dump(summary, file, indent=2)
-    return model
+            _run(config, source, model, cluster, checkpoints, folder / "tensorboard", log, stops)
+    if cluster.is_chief:
+        if config.mixed_precision != "off":
+            model = _in_single_precision(model)
+        _calibrate(model, source, config.calibration_images)
+        _save(model, folder / "model.keras")
+        summary = {
+            "steps": config.steps,
+            "steps_in_this_run": config.steps - start,
+            "seconds_in_this_run": round(time.monotonic() - began, 1),
+            "last": {name: round(value, 6) for name, value in log.recent().items()},
+        }
+        with files.atomic_write(folder / "training.json", "w") as file:
+            json.dump(summary, file, indent=2)
+    cluster.agree(step=config.steps)  # The others wait for the chief: all are done, or none is.
+    return model if cluster.is_chief else load_model(str(folder / "model.keras"))
+
+
+def _fingerprint(config: TrainingConfig, source: GroupSource) -> int:
+    """A number that differs where weights would."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
+    return zlib.crc32(json.dumps([settings, source.description]).encode())
 
 
 def _run(
     config: TrainingConfig,
     source: GroupSource,
     model: DCIGN,
-    strategy: tf.distribute.Strategy,
+    cluster: Cluster,
     checkpoints: Checkpoints,
     tensorboard: pathlib.Path,
     log: "_Log",
     stops: StopSignals,
 ) -> None:
-    """Does the steps that are left, with what is due in between."""
+    """Does the steps that are left, with what is due in between; of several workers, the chief tells and saves."""
     step = start = int(model.optimizer.iterations.numpy())
-    run = _make_runner(model, strategy, _mini_batches(config, source, start), log)
+    batches = cluster.batches(
+        functools.partial(_mini_batches, config, source, start), config.groups_per_step
+    )
+    run = _make_runner(model, cluster, batches, log)
     at_once = config.steps_per_execution or 1
-    with (
-        tf.summary.create_file_writer(str(tensorboard)).as_default(),
-        progress(config.steps, "training", unit="step", initial=start) as bar,
-    ):
-        summaries = _Summaries(source, config, bar)
+    with contextlib.ExitStack() as stack:
+        bar: Progress | None = None
+        if cluster.is_chief:
+            stack.enter_context(tf.summary.create_file_writer(str(tensorboard)).as_default())
+            bar = stack.enter_context(progress(config.steps, "training", "step", start))
+            summaries = _Summaries(source, config, bar)
 
         def due(every: int) -> bool:
             return step % every == 0 or step == config.steps
@@ -431,24 +437,36 @@ def _run(
         while step < config.steps:
             moments = (config.checkpoint_every, config.summary_every, config.pictures_every)
             count = min(at_once, config.steps - step, *(every - step % every for every in moments))
+            # Some would wait forever, did not all do the same steps in a call.
+            count = int(cluster.exchange([count]).min())
             called = time.monotonic()
             log.add(step, count, run(count))
             seconds = time.monotonic() - called
             if not config.steps_per_execution:
                 at_once = max(1, int(_SECONDS_PER_EXECUTION * count / seconds))
             step += count
-            stopping = bool(stops.caught)  # From here on, a signal is too late for this round.
+            # From here on, a signal is too late for this round; one that any of the workers got is for all.
+            caught = int(cluster.exchange([stops.caught or 0]).max())
+            stopping = caught > 0
+            if stopping and stops.caught is None:
+                stops.caught = signal.Signals(caught)
             if stopping or any(map(due, moments)):
                 try:
                     log.read()
                 except _NotFiniteError as error:
                     raise _explained(error, config, source, checkpoints) from None
-            if step % config.summary_every == 0:
-                summaries.plot(step, log.since_last_point())
-            if stopping or due(config.checkpoint_every):
+            means = log.since_last_point() if step % config.summary_every == 0 else None
+            if bar is not None and means is not None:
+                summaries.plot(step, means)
+            if bar is not None and (stopping or due(config.checkpoint_every)):
                 _check_finite(model, step, checkpoints)
                 checkpoints.save(step)
+            if stopping:
+                # Whoever leaves first takes the others' connection away: the chief has to be done.
+                cluster.agree(step=step)
                 stops.check()
+            if bar is None:
+                continue
             if due(config.pictures_every):
                 summaries.show(model, step)
             shown = log.recent()
@@ -474,10 +492,10 @@ class _Outcome(NamedTuple):
 
 
 def _make_runner(
-    model: DCIGN, strategy: tf.distribute.Strategy, dataset: tf.data.Dataset, log: "_Log"
+    model: DCIGN, cluster: Cluster, batches: Iterator[Any], log: "_Log"
 ) -> Callable[[int], _Outcome]:
     """Returns a function that does the next so many steps in one call, without a look at what they give."""
-    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+    strategy = cluster.strategy
 
     def logged(element: Any) -> tf.Tensor:
         logs = model.train_step(element)
@@ -485,7 +503,7 @@ def _make_runner(
         return tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
 
     def step(done: tf.Tensor, sums: Any, counts: Any, bad: Any, bad_values: Any) -> Any:
-        on_replicas = strategy.run(logged, args=(iterator.get_next(),))
+        on_replicas = strategy.run(logged, args=(next(batches),))
         rows = tf.stack(strategy.experimental_local_results(on_replicas))  # [replicas, K]
         wrong = ~tf.math.is_finite(rows)
         if "loss_scale" in log.names:
@@ -507,17 +525,27 @@ def _make_runner(
         )
 
     @tf.function(autograph=False)
-    def steps(count: tf.Tensor) -> Any:
+    def steps(count: tf.Tensor) -> _Outcome:
         # How many values there are, only the first step tells: sums with one zero broadcast.
         zeros, any_length = tf.zeros([1]), tf.TensorShape([None])
-        return tf.while_loop(
+        _, *found = tf.while_loop(
             lambda done, *_: done < count,
             step,
             (0, zeros, zeros, -1, zeros),
             (tf.TensorShape([]), any_length, any_length, tf.TensorShape([]), any_length),
         )
+        everywhere = _Outcome(*cluster.gather(found))
+        # All workers come to the same conclusion, also about who was first to see a bad step.
+        first = tf.where(everywhere.bad < 0, tf.int32.max, everywhere.bad)
+        culprit = tf.argmin(first)
+        return _Outcome(
+            tf.reduce_mean(everywhere.sums, axis=0),
+            tf.reduce_mean(everywhere.counts, axis=0),
+            everywhere.bad[culprit],
+            everywhere.bad_values[culprit],
+        )
 
-    return lambda count: _Outcome(*steps(tf.constant(count))[1:])
+    return lambda count: steps(tf.constant(count))
 
 
 _TOO_FAST = "The data are finite; a smaller --learning_rate may help, in another --workdir"
@@ -626,15 +654,17 @@ class _Log:
         return {name: float(s / n) for name, s, n in means if n > 0 and name != "active"}
 
 
-def _mini_batches(config: TrainingConfig, source: GroupSource, start: int) -> tf.data.Dataset:
-    """The groups of step `start` and all that follow; those of a step do not depend on `start`."""
+def _mini_batches(
+    config: TrainingConfig, source: GroupSource, start: int, share: Share = WHOLE
+) -> tf.data.Dataset:
+    """A share of the groups of step `start` and all that follow; those of a step do not depend on `start`."""
     warmup, ratio = config.ratios(source.factors, source.available("train"))
     later = source.training(
-        ratio, config.seed, config.groups_per_step, max(start, config.warmup_steps)
+        ratio, config.seed, config.groups_per_step, max(start, config.warmup_steps), share
     )
     if start >= config.warmup_steps:
         return later
-    first = source.training(warmup, config.seed, config.groups_per_step, start)
+    first = source.training(warmup, config.seed, config.groups_per_step, start, share)
     return first.take(config.warmup_steps - start).concatenate(later)
 
 
@@ -690,6 +720,7 @@ def _data_errors_explained(source: GroupSource) -> Iterator[None]:
         tf.errors.DataLossError,
         tf.errors.InvalidArgumentError,
         tf.errors.NotFoundError,
+        tf.errors.UnknownError,
     ) as error:
         explained = explain_data_error(source, error)
         if explained is None:

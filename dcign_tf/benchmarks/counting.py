@@ -44,6 +44,27 @@ def training_multiplications(
     return batch * (3 * sum(layers) - layers[0])
 
 
+def parameters(
+    image_size: int = 150,
+    encoder_filters: Sequence[int] = (96, 64, 32),
+    decoder_filters: Sequence[int] = (32, 64, 96),
+    latents: int = 200,
+) -> int:
+    """How many numbers a network learns; arguments as in `training_multiplications`."""
+    count = 0
+    side, channels = image_size, 1
+    for filters in encoder_filters:
+        count += (25 * channels + 1) * filters
+        side, channels = (side - 4) // 2, filters
+    count += 2 * (side * side * channels + 1) * latents
+    channels = decoder_filters[0]
+    count += (latents + 1) * decoder_side(image_size) ** 2 * channels
+    for filters in (*decoder_filters, 1):
+        count += (49 * channels + 1) * filters
+        channels = filters
+    return count
+
+
 def decoder_side(image_size: int) -> int:
     """The side of the decoder's first feature map, as `networks.decoder_base` without importing TensorFlow."""
     return (image_size + 90) // 16

@@ -18,6 +18,7 @@ PARTS = {
     "rendering": "dcign_tf.benchmarks.rendering",
     "scaling": "dcign_tf.benchmarks.scaling",
     "determinism": "dcign_tf.benchmarks.determinism",
+    "distribution": "dcign_tf.benchmarks.distribution",
 }
 
 

@@ -6,10 +6,10 @@ Examples:
   dcign-benchmark --quick
 
 Side by side, in turns: the training step against plain Keras and PyTorch, peak memory, the renderer against
-VTK and Embree, the input pipeline, the exported model, how the step grows, and what determinism costs. Peers
-that are not installed are left out; `pip install 'dcign_tf[benchmark]'` brings them. Leave the machine alone
-meanwhile. All of it takes about half an hour on two cores. It prints a table in Markdown and writes
-benchmark.md, benchmark.json and a plot into --output.
+VTK and Embree, the input pipeline, the exported model, how the step grows, and what determinism and distribution
+cost. Peers that are not installed are left out; `pip install 'dcign_tf[benchmark]'` brings them. Leave the machine
+alone meanwhile. All of it takes about half an hour on two cores. It prints a table in Markdown and writes benchmark.md,
+benchmark.json and a plot into --output.
 """
 
 from absl import flags

@@ -319,6 +319,7 @@ def source_from_flags(
     directory: str | os.PathLike[str],
     on_the_fly: bool = False,
     check: Callable[[tuple[str, ...], int], None] = lambda factors, image_size: None,
+    data_service: str | None = None,
 ) -> "GroupSource":
     """The data set in a folder, made first where it is not there; or a source that renders on the fly.
 
@@ -327,6 +328,7 @@ def source_from_flags(
         directory: the data set's folder.
         on_the_fly: whether to keep nothing on disk.
         check: called with the factors and the size of the images before any is made; may raise.
+        data_service: host:port of who renders on the fly instead of this process.
 
     Raises:
         UsageError: the data set in the folder is not the one that flags on the command line describe. `--seed` does not
@@ -345,7 +347,7 @@ def source_from_flags(
                 raise UsageError(
                     f"--render_on_the_fly: --source={flag_values['source'].value} has images, and renders none"
                 )
-            return RenderedSource(maker.config)
+            return RenderedSource(maker.config, data_service=data_service)
         make_dataset(flag_values, maker, folder)
         return RecordSource(folder)
     source = RecordSource(folder)

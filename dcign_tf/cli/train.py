@@ -49,6 +49,12 @@ _ON_THE_FLY = flags.DEFINE_boolean(
     "draw every step's faces anew instead of reading a data set",
     flag_values=FLAGS,
 )
+_DATA_SERVICE = flags.DEFINE_string(
+    "data_service",
+    None,
+    "with --render_on_the_fly: grpc://host:port of a dispatcher (dcign-data --serve=dispatcher) whose workers render",
+    flag_values=FLAGS,
+)
 _ENCODER_FILTERS = _list(
     "encoder_filters", ["96", "64", "32"], "channels of the encoder's three convolutions (Fig. 1)"
 )
@@ -137,8 +143,9 @@ _BETA_2 = _float("beta_2", 0.99, "adam's second decay; the paper's weight decay 
 _STRATEGY = _choice(
     "strategy",
     "auto",
-    ["auto", "one_device", "mirrored"],
-    "how a step is spread over devices: auto takes all GPUs it can share whole groups among",
+    ["auto", "one_device", "mirrored", "multi_worker", "tpu"],
+    "how a step's mini-batches are spread over devices and machines: auto takes the workers that TF_CONFIG names, or "
+    "all GPUs it can share whole mini-batches among",
 )
 _DETERMINISTIC = flags.DEFINE_boolean(
     "deterministic", False, "same flags, same machine, same bits; may be slower", flag_values=FLAGS
@@ -171,7 +178,7 @@ _PICTURES_EVERY = _integer(
 def main(argv: list[str]) -> None:
     """Trains as the flags say."""
     del argv
-    from dcign_tf import training
+    from dcign_tf import distribution, training
     from dcign_tf.errors import UsageError
 
     if not _WORKDIR.value:
@@ -212,14 +219,24 @@ def main(argv: list[str]) -> None:
         summary_every=_SUMMARY_EVERY.value,
         pictures_every=_PICTURES_EVERY.value,
     )
+    service = None
+    if _DATA_SERVICE.value is not None:
+        from dcign_tf.datasets.service import parse_target
+
+        service = parse_target("data_service", _DATA_SERVICE.value)
+        if not _ON_THE_FLY.value:
+            raise UsageError("--data_service: makes no sense without --render_on_the_fly")
     data = pathlib.Path(_DATA.value or workdir / "data")
-    source = scene_flags.source_from_flags(
-        FLAGS, data, _ON_THE_FLY.value, functools.partial(training.check, config)
-    )
+    cluster = distribution.join(config.strategy, config.groups_per_step)
+    with cluster.chief_first():  # It may have to make the data set.
+        source = scene_flags.source_from_flags(
+            FLAGS, data, _ON_THE_FLY.value, functools.partial(training.check, config), service
+        )
     # Where later commands find the images, next to the configuration that says what they must be.
     where = None if _ON_THE_FLY.value else str(data.resolve())
-    training.train(config, source, workdir, data_path=where)
-    print(f"{workdir / 'model.keras'}: trained and calibrated")
+    training.train(config, source, workdir, data_path=where, cluster=cluster)
+    if cluster.is_chief:
+        print(f"{workdir / 'model.keras'}: trained and calibrated")
 
 
 def _numbers(name: str, kind: type) -> tuple:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf.datasets import rendering
+from dcign_tf.datasets import rendering, service
 from dcign_tf.datasets.manifest import MIXED, SPLITS, Manifest, sha256_of, wrong_size
 from dcign_tf.datasets.records import unframe
 from dcign_tf.datasets.samplers import AnyConfig, make_sampler
@@ -48,6 +48,21 @@ class LabeledGroups(NamedTuple):
 
     images: np.ndarray
     values: dict[str, np.ndarray]
+
+
+class Share(NamedTuple):
+    """Which of each step's groups: the `index`-th of `of` equal runs.
+
+    Attributes:
+        index: from 0.
+        of: how many runs a step's groups are cut into; the groups of a step must be a multiple of it.
+    """
+
+    index: int
+    of: int
+
+
+WHOLE = Share(0, 1)
 
 
 class GroupSource(Protocol):
@@ -88,6 +103,7 @@ class GroupSource(Protocol):
         seed: int,
         groups_per_step: int = 1,
         start_step: int = 0,
+        share: Share = WHOLE,
     ) -> tf.data.Dataset:
         """An endless pipeline of training mini-batches.
 
@@ -97,10 +113,12 @@ class GroupSource(Protocol):
             seed: of the choice of groups.
             groups_per_step: groups in an element, G. Group g of step s is group s G + g of one sequence.
             start_step: the first step.
+            share: which groups of each step to read; with several workers each has a share of its own. Of the
+                others nothing is read.
 
         Returns:
-            Elements (uint8 [G, B, S, S, 1], int32 [G]): the images, and which factor varies in each group. The
-            element of a step depends on the seed and the step alone.
+            Elements (uint8 [G, B, S, S, 1], int32 [G]): the images, and which factor varies in each group; of a share
+            as many groups fewer. The element of a step depends on the seed and the step alone.
 
         Raises:
             UsageError: the ratio makes no sense, or asks for groups that are not there.
@@ -140,6 +158,8 @@ def explain_data_error(source: GroupSource, error: Exception) -> DcignError | No
         An error that names the file and says what to do; None when the data are as they should be.
     """
     del error  # Its text names no file, so all of them are looked at.
+    if isinstance(source, RenderedSource):
+        return source.failure
     return source.find_damage() if isinstance(source, RecordSource) else None
 
 
@@ -190,6 +210,7 @@ class RecordSource:
         seed: int,
         groups_per_step: int = 1,
         start_step: int = 0,
+        share: Share = WHOLE,
     ) -> tf.data.Dataset:
         """See `GroupSource.training`; groups are drawn from the training set with replacement."""
         counts = [self.manifest.groups.get("train", {}).get(factor, 0) for factor in self.factors]
@@ -214,7 +235,7 @@ class RecordSource:
             name = tf.gather(names, tf.gather(first_file, active) + index // per_shard)
             return self._read(name, index % per_shard * length)["images"], active
 
-        return _endless(load, groups_per_step, start_step)
+        return _endless(load, groups_per_step, start_step, share)
 
     def mixed(self, split: str, n: int | None = None) -> LabeledImages:
         """See `GroupSource.mixed`."""
@@ -337,10 +358,19 @@ class RenderedSource:
         config: the scenes.
         mixed_images: how many images in which everything varies each split has.
         groups_per_factor: how many groups of each factor validation and test have.
+        data_service: host:port of a dispatcher whose workers render the groups of training; see `service`. By default
+            this process does.
+
+    Raises:
+        DcignError: the workers render other scenes.
     """
 
     def __init__(
-        self, config: AnyConfig, mixed_images: int = 1000, groups_per_factor: int = 100
+        self,
+        config: AnyConfig,
+        mixed_images: int = 1000,
+        groups_per_factor: int = 100,
+        data_service: str | None = None,
     ) -> None:
         self.config = config
         self._sampler = make_sampler(config)
@@ -352,6 +382,16 @@ class RenderedSource:
         self.periods = self._sampler.periods
         self._mixed_images = mixed_images
         self._groups_per_factor = groups_per_factor
+        self._shape = (self.group_size, self.image_size, self.image_size, 1)
+        self._client: service.RenderingClient | None = None
+        if data_service is not None:
+            settings = self._sampler.settings
+            self._client = service.RenderingClient(data_service, settings, self._shape)
+
+    @property
+    def failure(self) -> DcignError | None:
+        """Why the service gave up, if it did."""
+        return None if self._client is None else self._client.failure
 
     @property
     def description(self) -> str:
@@ -375,24 +415,31 @@ class RenderedSource:
         seed: int,
         groups_per_step: int = 1,
         start_step: int = 0,
+        share: Share = WHOLE,
     ) -> tf.data.Dataset:
         """See `GroupSource.training`; every group is a new one."""
         choose = functools.partial(_choose, _cumulative(ratio, self.factors))
-        shape = (self.group_size, self.image_size, self.image_size, 1)
 
         def draw(active: np.ndarray, number: np.ndarray) -> np.ndarray:
             # Variant 0 are the groups that data sets hold.
-            return self._sampler.group(
-                "train", self.factors[int(active)], int(number), variant=seed + 1
-            ).images
+            what = ("train", self.factors[int(active)], int(number), seed + 1)
+            if self._client is not None:
+                return self._client.draw(*what)
+            return self._sampler.group(*what).images
 
         def load(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             active, _ = choose(seed, number)
             # Not stateful, so that calls run side by side even where TensorFlow has been told to be deterministic.
             images = tf.numpy_function(draw, [active, number], tf.uint8, stateful=False)
-            return tf.ensure_shape(images, shape), active
+            return tf.ensure_shape(images, self._shape), active
 
-        return _endless(load, groups_per_step, start_step)
+        if self._client is None:
+            return _endless(load, groups_per_step, start_step, share)
+        # Calls that wait for an answer need no core, but each a thread.
+        calls = service.PARALLEL_CALLS
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = calls + 2
+        return _endless(load, groups_per_step, start_step, share, calls).with_options(options)
 
     def mixed(self, split: str, n: int | None = None) -> LabeledImages:
         """See `GroupSource.mixed`."""
@@ -444,20 +491,31 @@ def _choose(cumulative: np.ndarray, seed: int, number: tf.Tensor) -> tuple[tf.Te
     return active, for_rest
 
 
-def _endless(load: Any, groups_per_step: int, start_step: int) -> tf.data.Dataset:
-    """Loads groups G start, G start + 1, ... several at a time, and yields them in that order, G at a time."""
+def _endless(
+    load: Any, groups_per_step: int, start_step: int, share: Share, calls: int | None = None
+) -> tf.data.Dataset:
+    """Loads a share of groups G start, G start + 1, ... several at a time, and yields them in that order."""
     if groups_per_step < 1:
         raise UsageError(f"--groups_per_step: got {groups_per_step}, must be 1 or more")
     if start_step < 0:
         raise ValueError(f"start_step: got {start_step}, must be 0 or more")
+    if not 0 <= share.index < share.of or groups_per_step % share.of:
+        raise ValueError(f"share: got {share}, must be a share of {groups_per_step} groups")
+    ours = groups_per_step // share.of
+
+    def number(position: tf.Tensor) -> tf.Tensor:
+        return position // ours * groups_per_step + share.index * ours + position % ours
+
     options = tf.data.Options()
     options.deterministic = True
-    # Several workers: each takes its share of a step's groups; the files are nobody's in particular.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return (
-        tf.data.Dataset.counter(start=start_step * groups_per_step)
-        .map(load, num_parallel_calls=rendering.available_cores(), deterministic=True)
-        .batch(groups_per_step, drop_remainder=True)
+        tf.data.Dataset.counter(start=start_step * ours)
+        .map(
+            lambda position: load(number(position)),
+            num_parallel_calls=calls or rendering.available_cores(),
+            deterministic=True,
+        )
+        .batch(ours, drop_remainder=True)
         .prefetch(4)
         .with_options(options)
     )

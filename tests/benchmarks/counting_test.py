@@ -1,6 +1,6 @@
 """The count against the paper's network worked out by hand, layer by layer."""
 
-from dcign_tf.benchmarks.counting import training_multiplications
+from dcign_tf.benchmarks.counting import parameters, training_multiplications
 
 
 def test_the_papers_network() -> None:
@@ -28,3 +28,12 @@ def test_a_small_network_with_other_numbers_everywhere() -> None:
     assert training_multiplications(38, (2, 3, 5), (11, 13, 17), 7, 3) == 3 * (
         2 * first + 3 * others
     )
+
+
+def test_the_papers_parameters() -> None:
+    encoder = 26 * 96 + (25 * 96 + 1) * 64 + (25 * 64 + 1) * 32 + 2 * 7201 * 200
+    # 201 numbers for each of 15 x 15 x 32, then 7 x 7 kernels.
+    decoder = (
+        201 * 7200 + (49 * 32 + 1) * 32 + (49 * 32 + 1) * 64 + (49 * 64 + 1) * 96 + 49 * 96 + 1
+    )
+    assert parameters() == encoder + decoder == 4_991_473
