@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dcign_tf import load_model, training
 from dcign_tf.datasets.scenes import SceneConfig
-from dcign_tf.datasets.source import RenderedSource
+from dcign_tf.datasets.source import WHOLE, RenderedSource
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.training import TrainingConfig
 from tests import faults
@@ -216,8 +216,8 @@ class _Poisoned:
     def __getattr__(self, name):
         return getattr(self._source, name)
 
-    def training(self, ratio, seed, groups_per_step=1, start_step=0):
-        clean = self._source.training(ratio, seed, groups_per_step, start_step)
+    def training(self, ratio, seed, groups_per_step=1, start_step=0, share=WHOLE):
+        clean = self._source.training(ratio, seed, groups_per_step, start_step, share)
 
         def poison(index, element):
             images = tf.cast(element[0], tf.float32) / 255
