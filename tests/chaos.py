@@ -180,7 +180,7 @@ class Chaos:
         self._folder, self._disk, self._steps, self._say = folder, disk, steps, say
         self._flags = (*_RENDERED, f"--steps={steps}")
         # Nothing happens to this one. It takes its time while faults are injected into the other.
-        self._whole = self._run("whole")
+        self._whole = (disk.parent if disk else folder) / "whole"
         self._whole_trainer = Trainer(self._whole, self._flags)
         self._expected = ""
         self._begin()
@@ -227,13 +227,16 @@ class Chaos:
 
     def finish(self) -> None:
         """Lets the run come to its end, and compares."""
-        while self._pending:
-            trainer = self.under_way()
-            if trainer is not None:
-                self._ended(trainer)
+        try:
+            while self._pending:
+                trainer = self.under_way()
+                if trainer is not None:
+                    self._ended(trainer)
+        except Lost as lost:
+            self._lose(lost)
 
-    def _ended(self, trainer: Trainer) -> None:
-        """Compares the weights of a run that is through, and begins another one."""
+    def _ended(self, trainer: Trainer) -> str:
+        """Compares the weights of a run that is through, and begins another one; "", since no fault was injected."""
         status = trainer.end()
         if status:
             raise Lost(f"status {status}: {trainer.errors()[-500:]}")
@@ -249,6 +252,7 @@ class Chaos:
         self._say(f"{self.workdir.name}: ended, weights {'the same' if same else 'DIFFER'}")
         shutil.rmtree(self.workdir)
         self._begin()
+        return ""
 
     # Faults.
 
@@ -256,24 +260,27 @@ class Chaos:
         """Injects a fault, a key of `FAULTS`, and looks at how the command takes it."""
         count = self.counts.setdefault(fault, [0, 0, 0])
         while True:
-            began = len(self._pending), self._number
+            number = self._number
             try:
                 happened = FAULTS[fault](self)
             except Lost as lost:
-                self._say(f"{fault}: LOST: {lost}")
                 count[0] += 1
-                count[2] += 1
-                # What is left of this run proves nothing.
-                for other in self._pending:
-                    self.counts[other][2] += 1
-                self._begin()
+                self._pending.append(fault)
+                self._lose(lost)
                 return
             if happened:
                 break
-            assert self._number > began[1], "a run ended before anything could happen to it"
+            assert self._number > number, "a run ended before anything could happen to it"
         count[0] += 1
         self._pending.append(fault)
         self._say(f"{fault}: {happened}")
+
+    def _lose(self, lost: Lost) -> None:
+        """Gives up a run, and all that was injected into it: what is left of it proves nothing."""
+        self._say(f"LOST: {', '.join(self._pending)}: {lost}")
+        for fault in self._pending:
+            self.counts[fault][2] += 1
+        self._begin()
 
     def _where(self) -> str:
         newest = self.checkpoints()
@@ -295,7 +302,7 @@ class Chaos:
             return ""
         time.sleep(self.random.uniform(0, 1))
         if trainer.process.poll() is not None:
-            return self._ended(trainer) or ""
+            return self._ended(trainer)
         trainer.kill()
         return self._where()
 
@@ -306,7 +313,7 @@ class Chaos:
             return ""
         time.sleep(self.random.uniform(0, 0.5))
         if not trainer.wait_for(self.unfinished):
-            return self._ended(trainer) or ""
+            return self._ended(trainer)
         time.sleep(self.random.uniform(0, 0.01))
         trainer.kill()
         torn = self.unfinished()
@@ -328,7 +335,7 @@ class Chaos:
             return ""
         time.sleep(self.random.uniform(0, 0.5))
         if trainer.process.poll() is not None:
-            return self._ended(trainer) or ""
+            return self._ended(trainer)
         sent = time.monotonic()
         trainer.process.send_signal(number)
         trainer.wait_for(lambda: "stopped by" in trainer.errors(), GRACE)
@@ -355,7 +362,7 @@ class Chaos:
             if trainer is None:
                 return ""
             if not trainer.wait_for(lambda: len(self.checkpoints()) >= 2):
-                return self._ended(trainer) or ""
+                return self._ended(trainer)
             trainer.kill()
         newest, before = self.checkpoints()[:2]
         how = self.random.choice(sorted(faults.DAMAGES))
@@ -372,26 +379,21 @@ class Chaos:
                 return ""
             trainer.kill()
         used = shutil.disk_usage(self._disk).used
-        if not self._full(self.start, lambda: faults.resize(self._disk, f"{used // 1000 + 50}k")):
-            return ""
+        faults.resize(self._disk, f"{used // 1000 + 50}k")
+        try:
+            self._must_be_full(self.start())
+        finally:
+            faults.resize(self._disk, _ROOM)
         return f"{self._where()}, {used / 1e6:.1f} MB used"
 
-    def _full(self, start: Callable[[], Trainer], fill: Callable[[], None]) -> bool:
-        fill()
-        try:
-            start().must_end(
-                1, "no space left on the disk .* the same command then (resumes|starts)"
-            )
-        finally:
-            if self._disk is not None:
-                faults.resize(self._disk, _ROOM)
+    def _must_be_full(self, trainer: Trainer) -> None:
+        trainer.must_end(1, "no space left on the disk .* the same command then (resumes|starts)")
         if self.unfinished():
             raise Lost("what is half there takes up room")
-        return True
 
     def file_limit(self) -> str:
         """A limit on the size of files, which no checkpoint keeps to."""
-        self._full(lambda: self.start(file_size=20_000), lambda: None)
+        self._must_be_full(self.start(file_size=20_000))
         return self._where()
 
     def second_trainer(self) -> str:
@@ -413,17 +415,13 @@ class Chaos:
         newest = self.checkpoints()
         done = int(newest[0].name[5:]) if newest else 0
         if done >= self._steps:
-            return self._through()
+            return self._ended(self.start())
         step = self.random.randint(done + 1, min(self._steps, done + 30))
         code = "from tests import chaos; chaos.train_poisoned()"
         self.start(code=code, POISONED_STEP=str(step)).must_end(
             1, rf"step {step}: \S+ is not finite, in a group in which \w+ varies.*mend the data"
         )
         return f"step {step}, {self._where()}"
-
-    def _through(self) -> str:
-        self._ended(self.start())
-        return ""
 
     def other_configuration(self) -> str:
         """Of an older version, or of other flags."""
@@ -522,7 +520,7 @@ def train_poisoned() -> None:
 
         return clean(self, ratio, seed, groups, start).enumerate(start).map(poison)
 
-    RenderedSource.training = training  # type: ignore[method-assign]
+    setattr(RenderedSource, "training", training)  # noqa: B010 - mypy forbids the plain assignment.
     train.main_entry()
 
 

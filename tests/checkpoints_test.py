@@ -43,8 +43,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def test_what_was_saved_is_restored(two: pathlib.Path) -> None:
     fresh = state(0)
+    assert Checkpoints(two, fresh).latest is None
     kept = Checkpoints(two, fresh)
-    assert kept.latest is None
     kept.restore()
     assert_holds(fresh, 2.0)
     assert kept.latest == two / "ckpt-20"

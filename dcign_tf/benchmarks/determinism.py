@@ -1,13 +1,13 @@
 """What it costs a training step that TensorFlow may use only operations that give the same bits every time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dcign_tf.benchmarks import sections, training_step, workers
 from dcign_tf.benchmarks.sections import Section, Settings
-from dcign_tf.benchmarks.workers import Candidate
+from dcign_tf.benchmarks.workers import Candidate, Outcome
 
 DEFAULT = "by default"
 DETERMINISTIC = "--deterministic"
@@ -29,6 +29,11 @@ def measure(settings: Settings) -> Section:
         settings.warm_up,
         title="determinism",
     )
+    return section(settings, outcomes)
+
+
+def section(settings: Settings, outcomes: Mapping[str, Outcome]) -> Section:
+    """Writes up what a race of both gave."""
     cost, low, high = (
         100 * (value - 1)
         for value in workers.ratios(outcomes[DETERMINISTIC], outcomes[DEFAULT])[:3]
