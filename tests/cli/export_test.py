@@ -32,22 +32,29 @@ def test_exports_with_what_the_workdir_tells(
         '{"steps": 7, "reconstruction": {"mse": 0.5}}'
     )
     assert _run(f"--model={workdir}", "--name=faces") == 0
-    assert _run(f"--model={workdir}/model.keras", "--name=faces") == 0
-    assert capsys.readouterr().out == "wrote saved_models/faces/1\nwrote saved_models/faces/2\n"
+    arguments = (f"--model={workdir}/model.keras", "--name=faces", "--tflite=float32,float16")
+    assert _run(*arguments) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["wrote saved_models/faces/1", "wrote saved_models/faces/2"]
+    assert [line.split(" | ")[0] for line in told[4:]] == ["| SavedModel", "| float32", "| float16"]
     first, second = (
         tmp_path / "saved_models" / "faces" / "1",
         tmp_path / "saved_models" / "faces" / "2",
     )
     loaded = tf.saved_model.load(str(first))
     names = {"rerender", "encode", "decode", "reconstruct"}
-    expected = {"serving_default", *names, *(f"{name}_bytes" for name in names)}
+    expected = {"serving_default", "edit", *names, *(f"{name}_bytes" for name in names)}
     assert set(loaded.signatures) == expected
     card_file = first / "assets.extra" / "card.json"
     card = json.loads(card_file.read_text())
     assert card["metrics"]["reconstruction"] == {"mse": 0.5}
     assert (card["training"], card["data"]) == ({"steps": 7}, {"source": "noise"})
     assert "/secret/place" not in card_file.read_text()
-    assert "metrics" not in json.loads((second / "assets.extra" / "card.json").read_text())
+    card = json.loads((second / "assets.extra" / "card.json").read_text())
+    assert "metrics" not in card
+    assert card["tflite"] == ["float32.tflite", "float16.tflite"]
+    for name in card["tflite"]:
+        assert (second / "assets.extra" / name).read_bytes()[4:8] == b"TFL3"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,9 @@ def test_exports_with_what_the_workdir_tells(
         (("--model={w}", "--name=../x"), 2, "--name: got '../x'"),
         (("--model={w}", "--name=x", "--version=0"), 2, "--version: got 0"),
         (("--model={w}", "--name=x", "--output="), 2, "--output: got an empty name"),
+        (("--model={w}", "--name=x", "--tflite=int4"), 2, "--tflite: got int4, must be some of"),
+        (("--model={w}", "--name=x", "--tflite=int8,int8"), 2, "--tflite: got int8,int8"),
+        (("--model={w}", "--name=x", "--tflite=int8"), 1, "/secret/place"),
         (("--model=nowhere", "--name=x"), 1, "nowhere: no such file or folder"),
         (("--model={w}/config.json", "--name=x"), 1, "config.json: not a .keras file"),
         (("--model={w}", "--name=x", "--output={w}/config.json"), 2, "a file is in the way"),

@@ -4,6 +4,7 @@ import base64
 import json
 import pathlib
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -24,18 +25,14 @@ def _batching_parameters() -> Any:
     tensorflow-serving-api has no module of it. The fields are those of session_bundle_config.proto of TensorFlow
     Serving: https://github.com/tensorflow/serving.
     """
-    kinds = {
-        **{
-            name: ".google.protobuf.Int64Value"
-            for name in (
-                "max_batch_size",
-                "batch_timeout_micros",
-                "max_enqueued_batches",
-                "num_batch_threads",
-            )
-        },
-        "thread_pool_name": ".google.protobuf.StringValue",
-    }
+    numbers = (
+        "max_batch_size",
+        "batch_timeout_micros",
+        "max_enqueued_batches",
+        "num_batch_threads",
+    )
+    kinds = dict.fromkeys(numbers, ".google.protobuf.Int64Value")
+    kinds["thread_pool_name"] = ".google.protobuf.StringValue"
     file = descriptor_pb2.FileDescriptorProto(
         name="batching.proto", syntax="proto3", dependency=["google/protobuf/wrappers.proto"]
     )
@@ -142,6 +139,17 @@ def test_requests_of_the_document_are_answered() -> None:
         assert loaded.signatures[name](**inputs)
         asked.append(name)
     assert {"rerender_bytes", "encode_bytes", "decode"} <= set(asked)
+
+
+def test_what_curl_sends_is_what_the_document_shows(tmp_path: pathlib.Path) -> None:
+    (line,) = re.findall(r"^    (printf .*?) \|$", _DOCUMENT, re.MULTILINE)
+    (tmp_path / "face.jpg").write_bytes(b"\xff\xd8" + 100 * b"face")
+    ran = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, check=True)
+    sent, shown = json.loads(ran.stdout), _json_blocks()[0]
+    content = sent["instances"][0]["image_bytes"].pop("b64")
+    assert base64.b64decode(content) == (tmp_path / "face.jpg").read_bytes()
+    assert shown["instances"][0]["image_bytes"].pop("b64") == "<base64 of face.jpg>"
+    assert sent == shown
 
 
 def test_the_document_names_what_there_is() -> None:

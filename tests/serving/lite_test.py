@@ -1,6 +1,8 @@
 """TensorFlow Lite files do what the model does, as exactly as their numbers allow."""
 
 import functools
+import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,19 @@ def test_as_the_model(kind: str, pixels: float, latents: float) -> None:
         assert np.array_equal(edited[:, 1], codes[:, 1])
         rendered = run("decode", codes=edited)["images"]
         np.testing.assert_allclose(rendered, model.decode(edited), atol=pixels)
+
+
+@pytest.mark.filterwarnings(_INTERPRETER)
+def test_the_example_of_the_document(tmp_path: pathlib.Path) -> None:
+    document = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
+    (code,) = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "int8.tflite").write_bytes(_file("int8"))
+    place = "saved_models/faces/1/assets.extra"
+    assert code.count(place) == 1
+    assert code.count("70, 70") == 1
+    names: dict[str, Any] = {}
+    exec(code.replace(place, str(tmp_path)).replace("70, 70", "38, 38"), names)
+    assert names["turned"].shape == (1, 38, 38, 1)
 
 
 def test_smaller_numbers_make_smaller_files() -> None:

@@ -118,8 +118,8 @@ def test_pictures_are_what_images_are(functions: dict[str, Any]) -> None:
     def decoded(found: Any) -> np.ndarray:
         return np.stack([tf.io.decode_png(file).numpy() for file in found["image_bytes"]]) / 255
 
-    pairs = (("rerender", values), ("reconstruct", {}))
-    for name, given in pairs:
+    settings: dict[str, dict[str, tf.Tensor]] = {"rerender": values, "reconstruct": {}}
+    for name, given in settings.items():
         expected = functions[name](images=images, **given)["images"]
         found = decoded(functions[f"{name}_bytes"](image_bytes=contents, **given))
         np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-5)
