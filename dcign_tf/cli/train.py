@@ -3,7 +3,8 @@
     dcign-train --workdir=runs/faces --data=data/faces --image_size=70
 
 Without a data set in --data one is made there first, as dcign-data would by the same flags; with --render_on_the_fly
-every step's scenes are drawn anew and nothing is stored. Watch it with `tensorboard --logdir runs`.
+every step's scenes are drawn anew and nothing is stored. Watch it with `tensorboard --logdir runs`. SIGTERM and
+Ctrl-C leave a checkpoint (exit status 143 and 130).
 """
 
 import functools

@@ -21,7 +21,7 @@ from dcign_tf.datasets.manifest import MIXED, SPLITS, Manifest, sha256_of, wrong
 from dcign_tf.datasets.records import unframe
 from dcign_tf.datasets.samplers import AnyConfig, make_sampler
 from dcign_tf.datasets.scenes import Group
-from dcign_tf.errors import DcignError, UsageError
+from dcign_tf.errors import DcignError, UsageError, first_line
 
 
 class LabeledImages(NamedTuple):
@@ -338,9 +338,8 @@ class RecordSource:
         try:
             shape = self._read(tf.constant(path), tf.constant(0, tf.int64))["shape"].numpy()
         except tf.errors.OpError as error:
-            detail = error.message.splitlines()[0]
             raise DcignError(
-                f"{path}: not a file of records as dcign-data writes them: {detail}"
+                f"{path}: not a file of records as dcign-data writes them: {first_line(error)}"
             ) from error
         if tuple(shape) != self.manifest.layout.shape:
             raise DcignError(
