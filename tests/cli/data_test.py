@@ -91,6 +91,11 @@ def test_the_command_makes_a_data_set_and_checks_it(
         (["--output=x", "--source_path=y"], "--source_path: got 'y', but --source=builtin_face"),
         (["--output=x", "--train_groups=-1"], "--train_groups: got -1"),
         (["--output=x", "--processes=0"], "--processes: got 0"),
+        (["--output=x", "--serve=worker"], "--output: got --serve, too; one of them at a time"),
+        (["--serve=worker"], "--dispatcher: missing; name the dispatcher, as in grpc://host:5050"),
+        (["--serve=worker", "--dispatcher=a"], "--dispatcher: got 'a', must be like grpc://"),
+        (["--serve=dispatcher", "--port=70000"], "--port"),
+        (["--serve=all"], "--serve"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -1,10 +1,13 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from dcign_tf import load_model
 from dcign_tf.cli import common, train
+from dcign_tf.datasets.scenes import SceneConfig, SceneSampler
+from tests.datasets.service_test import dispatching, working
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -72,12 +75,33 @@ def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch)
         # All is checked before the data are opened, the images' size last.
         assert run(f"--flagfile=flags/compare/{name}", "--workdir=x", "--image_size=71") == 2
         assert "--image_size: got 71" in complaint(capsys), name
+def test_rendering_elsewhere_changes_nothing(tmp_path, capsys):
+    flags = ("--render_on_the_fly", "--groups_per_step=2")
+    assert run(*TINY, *flags, f"--workdir={tmp_path / 'here'}") == 0
+    sampler = SceneSampler(SceneConfig(image_size=38, group_size=4, supersample=1))
+    with dispatching() as address, working(address, sampler):
+        service = f"--data_service=grpc://{address}"
+        assert run(*TINY, *flags, service, f"--workdir={tmp_path / 'elsewhere'}") == 0
+        here, elsewhere = (tmp_path / name / "model.keras" for name in ("here", "elsewhere"))
+        for ours, theirs in zip(
+            *(load_model(str(path)).get_weights() for path in (here, elsewhere)), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        capsys.readouterr()
+        other = ("--zoom=1.1", f"--workdir={tmp_path / 'other'}")
+        assert run(*TINY, *flags, service, *other) == 1
+    assert "these differ: zoom (there 1.0, here 1.1)" in complaint(capsys)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "--workdir: missing"),
+        (("--workdir=x", "--data_service=grpc://a:1"), "--data_service: makes no sense without --render"),
+        (("--workdir=x", "--data_service=a:1"), "--data_service: got 'a:1', must be like grpc://host:5050"),
+        (("--workdir=x", "--strategy=multi_worker"), "--strategy=multi_worker: the environment variable TF_CONFIG"),
+        (("--workdir=x", "--strategy=tpu"), "--strategy=tpu: found no TPU"),
         (("--workdir=x", "--ratio=1,2"), "--ratio: got 1,2, must be 4 numbers"),
         (("--workdir=x", "--encoder_filters=a,b,c"), "--encoder_filters: got a,b,c, must be numbers"),
         (("--workdir=x", "--image_size=71"), "--image_size: got 71, must be 16 n - 90"),
@@ -90,6 +114,7 @@ def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch)
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     assert message in complaint(capsys)
