@@ -8,6 +8,9 @@ _COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
 
 _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one could run its code.
 
+# The client's gRPC; its REST needs nothing more.
+_SERVING = ["grpcio>=1.60", "tensorflow-serving-api>=2.21,<2.22"]
+
 _DEVELOPMENT = [
     "pytest>=8",
     "pytest-cov>=7",
@@ -18,7 +21,12 @@ _DEVELOPMENT = [
     "mypy>=2,<3",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
+    # What runs the notebook.
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
     *_TABLES,
+    *_SERVING,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -63,8 +71,14 @@ setuptools.setup(
         "matplotlib>=3.8",
         "absl-py>=2.1",
         "tqdm>=4.66",
+        "urllib3>=2.2",
     ],
-    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK, "tables": _TABLES},
+    extras_require={
+        "dev": _DEVELOPMENT,
+        "benchmark": _BENCHMARK,
+        "serving": _SERVING,
+        "tables": _TABLES,
+    },
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
     },

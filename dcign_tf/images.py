@@ -100,7 +100,7 @@ def _decode(
         data = bytes(source)
     else:
         name = name or os.fspath(source)
-        data = _read_bytes(source, name)
+        data = read_bytes(source, name)
     opener: type[ImageFile.ImageFile]
     if data.startswith(_PNG):
         kind, opener = "PNG", PngImagePlugin.PngImageFile
@@ -132,7 +132,12 @@ def _decode(
         raise DcignError(f"{name}: a damaged or truncated {kind} ({detail})") from error
 
 
-def _read_bytes(path: str | os.PathLike[str], name: str) -> bytes:
+def read_bytes(path: str | os.PathLike[str], name: str) -> bytes:
+    """Reads a file that may be an image, called `name` in errors.
+
+    Raises:
+        DcignError: it cannot be read, or has more than `MAX_BYTES`.
+    """
     try:
         with open(path, "rb") as file:
             data = files.read_at_most(file, MAX_BYTES + 1)

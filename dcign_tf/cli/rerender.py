@@ -8,6 +8,8 @@ Examples:
 
   dcign-rerender --model=runs/chairs --sample=3 --set=spin=0:330:12
 
+  dcign-rerender --server=http://localhost:8501 --model=faces --image=face.png --azimuth=-60:60:7
+
 The model (a trained network) reads one image, sets one or two factors to other values and renders the result: a
 strip or a grid as a PNG, and an animated GIF beside it. Images may be any PNG or JPEG; their central square is
 used, and looks best when a face fills it before a dark background, as in training. Any factor of the
@@ -18,12 +20,16 @@ is light from the viewer's right.
 
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from dcign_tf import errors
 from dcign_tf.cli import common
-from dcign_tf.serving import NAMED_FACTORS
+from dcign_tf.serving import NAMED_FACTORS, server_address
+
+if TYPE_CHECKING:
+    from dcign_tf.serving import rerender
 
 _VALUES = "degrees: a number, a list such as -30,0,30, or start:stop:count such as -60:60:7"
 
@@ -32,6 +38,13 @@ _MODEL = flags.DEFINE_string(
     "model",
     None,
     "a workdir of dcign-train, a .keras file, or a folder that dcign-export made",
+    flag_values=FLAGS,
+)
+_SERVER = flags.DEFINE_string(
+    "server",
+    None,
+    "TensorFlow Serving's address, http://host:8501 or grpc://host:8500, for a model that runs there; --model is "
+    "then its name on the server, by default faces",
     flag_values=FLAGS,
 )
 _IMAGES = flags.DEFINE_multi_string(
@@ -71,7 +84,13 @@ _GIF = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     """Checks all that can be checked without TensorFlow, then renders and writes."""
     del argv
-    if not _MODEL.value:
+    if _SERVER.value is not None:
+        server_address.parse_address(_SERVER.value, "--server")
+        if _SAMPLES.value:
+            raise errors.UsageError(
+                "--sample: needs a workdir, which a server does not have; give --image with --server"
+            )
+    elif not _MODEL.value:
         raise errors.UsageError("--model: required; a workdir, a .keras file or an exported model")
     if bool(_IMAGES.value) == bool(_SAMPLES.value):
         raise errors.UsageError("--image: give one or more of --image, or of --sample, not both")
@@ -85,15 +104,16 @@ def main(argv: list[str]) -> None:
 
     import numpy as np
 
-    from dcign_tf.serving import engine as engines
-    from dcign_tf.serving import rerender, samples
+    from dcign_tf.serving import rerender
 
-    engine = engines.open_engine(_MODEL.value)
+    engine = _engine()
     rerender.check_values(engine, wanted, len(pictures) or len(_SAMPLES.value))
     if pictures:
         names = list(_IMAGES.value)
         inputs = np.stack([images.fit_square(picture, engine.image_size) for picture in pictures])
     else:
+        from dcign_tf.serving import samples
+
         names = [f"test image {number}" for number in _SAMPLES.value]
         inputs = samples.held_out(_MODEL.value, _SAMPLES.value, engine.image_size)
     result = rerender.rerender(engine, inputs, wanted)
@@ -110,6 +130,18 @@ def main(argv: list[str]) -> None:
         )
         print(f"{name}: inferred {', '.join(read)}")
     print(f"wrote {' and '.join(str(path) for path in files)}")
+
+
+def _engine() -> "rerender.Engine":
+    """The model, here or on a server."""
+    if _SERVER.value is not None:
+        from dcign_tf.serving.client import Client
+
+        name = _MODEL.value if FLAGS["model"].present else "faces"
+        return Client(_SERVER.value, name)
+    from dcign_tf.serving import engine
+
+    return engine.open_engine(_MODEL.value)
 
 
 def _wanted() -> dict[str, tuple[float, ...]]:

@@ -17,6 +17,7 @@ import tensorflow as tf
 import dcign_tf
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
+from dcign_tf.serving.description import factors_signature
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
 UNCALIBRATED = (
@@ -140,6 +141,7 @@ def export(
             {
                 "serving_default": functions["rerender"],
                 **{k: functions[k] for k in ("encode", "decode", "reconstruct")},
+                "factors": factors_signature(faster),
             },
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),

@@ -1,0 +1,91 @@
+"""A served model to ask: by default the stand-in of `model_server` with `tiny`'s model, else a real TensorFlow Serving.
+
+For a real one, set TF_SERVING_URL to its REST address and TF_SERVING_MODEL to the folder of versions that it serves
+under the folder's name; TF_SERVING_GRPC_URL, if its gRPC port is not 8500 of the same host.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dcign_tf.serving import engine, export
+from dcign_tf.serving.server_address import parse_address
+from tests.serving import model_server, tiny
+
+LABEL = "stable"  # of the stand-in's first version
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A server, and the same model here.
+
+    Attributes:
+        rest: the address of its REST interface.
+        grpc: the address of its gRPC interface.
+        name: the model's, there.
+        version: the one it takes by itself.
+        local: the same model on this machine.
+        real: whether it is TensorFlow Serving's binary.
+    """
+
+    rest: str
+    grpc: str
+    name: str
+    version: int
+    local: engine.Engine
+    functions: dict[str, Any]
+    real: bool
+
+    def call(self, signature: str, **inputs: Any) -> dict[str, Any]:
+        """What the model answers when it is asked here."""
+        tensors = {
+            k: tf.constant(v) if isinstance(v, list) else tf.constant(v, tf.float32)
+            for k, v in inputs.items()
+        }
+        return {k: v.numpy() for k, v in self.functions[signature](**tensors).items()}
+
+    def images(self, count: int, seed: int = 0) -> np.ndarray:
+        """Checkered patches, of which no two are alike."""
+        rng = np.random.default_rng(seed)
+        side = self.local.image_size
+        patches = rng.random([count, 4, 4, 1], np.float32)
+        each = -(-side // 4)
+        return patches.repeat(each, 1).repeat(each, 2)[:, :side, :side]
+
+    def kept(self, count: int) -> dict[str, np.ndarray]:
+        """Values that keep every factor."""
+        return {f: np.full(count, np.nan, np.float32) for f in self.local.factor_ranges}
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Served]:
+    """Something to ask, while the block runs."""
+    url = os.environ.get("TF_SERVING_URL")
+    if url:
+        address = parse_address(url, "TF_SERVING_URL")
+        folder = pathlib.Path(os.environ["TF_SERVING_MODEL"])
+        remote = os.environ.get("TF_SERVING_GRPC_URL", f"grpc://{address.host}:8500")
+        yield _served(url, remote, folder, real=True)
+        return
+    with tempfile.TemporaryDirectory() as root:
+        first = export.export(tiny.model(), "faces", output=root)
+        shutil.copytree(first, first.with_name("3"))
+        models = model_server.Models({"faces": first.parent}, {"faces": {LABEL: 1}})
+        with model_server.serve(models) as running:
+            yield _served(running.rest, running.grpc, first.parent, real=False)
+
+
+def _served(rest: str, remote: str, folder: pathlib.Path, real: bool) -> Served:
+    version = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    loaded = tf.saved_model.load(str(folder / str(version)))
+    functions = {**loaded.signatures, "owner": loaded}
+    local = engine.open_engine(folder)
+    return Served(rest, remote, folder.name, version, local, functions, real)
