@@ -121,7 +121,8 @@ class RestTransport:
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
     """The whole body, if it comes in time and fits."""
     parts, length = [], 0
-    while part := response.read(_PART):
+    # Each time what is there already: waiting for more could take for ever.
+    while part := response.read1(_PART):
         parts.append(part)
         length += len(part)
         if length > MAX_ANSWER:
@@ -279,11 +280,11 @@ def parse_metadata(content: bytes) -> dict[str, Signature]:
 def _tensors(facts: Any, key: str) -> dict[str, Tensor]:
     tensors = {}
     for name, about in _items(_member(facts, key)):
-        dims = _member(about, "tensor_shape").get("dim", [])
         try:
-            sizes = [int(dim["size"]) for dim in dims]
+            # Of a scalar there are none.
+            sizes = [int(dim["size"]) for dim in about["tensor_shape"].get("dim", [])]
             dtype = str(about["dtype"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise BadResponse(f"the server's metadata of {name} make no sense") from error
         tensors[str(name)] = Tensor(dtype, tuple(None if size < 0 else size for size in sizes))
     return tensors
@@ -298,7 +299,7 @@ def parse_states(content: bytes) -> dict[int, str]:
     listed = _member(_json(content), "model_version_status")
     try:
         return {int(entry["version"]): str(entry["state"]) for entry in listed}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise BadResponse("the server's list of versions makes no sense") from error
 
 
