@@ -187,10 +187,13 @@ class DCIGN(keras.Model):
         Raises:
             DcignError: the model was not calibrated.
         """
+        return self.infer_from_codes(self.encode(images)[0])
+
+    def infer_from_codes(self, codes: Any) -> dict[str, tf.Tensor]:
+        """Reads the extrinsic factors off graphics codes [N, L]; result and errors as in `infer`."""
         self._check_calibrated()
-        mean, _ = self.encode(images)
         return {
-            factor: self.calibration.value_of(factor, mean[:, int(self.layout.indices(factor)[0])])
+            factor: self.calibration.value_of(factor, codes[:, int(self.layout.indices(factor)[0])])
             for factor in self.layout.extrinsic
         }
 

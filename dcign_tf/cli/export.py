@@ -46,12 +46,12 @@ def main(argv: list[str]) -> None:
     if not _OUTPUT.value:
         raise errors.UsageError("--output: got an empty name, must be a folder")
     from dcign_tf import model as models
-    from dcign_tf.serving import engine, export
+    from dcign_tf.serving import engine, export, signatures
 
     file = engine.keras_file(_MODEL.value)
     model = models.load_model(str(file))
     if not model.calibrated:
-        raise errors.DcignError(f"{file}: {export.UNCALIBRATED}")
+        raise errors.DcignError(f"{file}: {signatures.UNCALIBRATED}")
     folder = export.export(
         model, _NAME.value, _VERSION.value, _OUTPUT.value, _provenance(pathlib.Path(_MODEL.value))
     )

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from dcign_tf.model import DCIGN
+from dcign_tf.serving.refusals import after, require
 
 
 def factors_signature(model: DCIGN) -> Any:
@@ -19,25 +20,20 @@ def factors_signature(model: DCIGN) -> Any:
         model: calibrated.
     """
     names = list(model.layout.extrinsic)
+    right = f"; this model has {', '.join(names)}"
     ranges = [model.factor_ranges[name] for name in names]
 
     def factors(factor: tf.Tensor) -> dict[str, tf.Tensor]:
         same = tf.equal(factor[:, tf.newaxis], tf.constant(names))
-        known = tf.reduce_all(tf.reduce_any(same, axis=1))
-        check = tf.raw_ops.Assert(
-            condition=known,
-            data=[
-                tf.strings.join(
-                    [
-                        "factor: got ",
-                        tf.strings.reduce_join(factor, separator=", "),
-                        f"; this model has {', '.join(names)}",
-                    ]
-                )
-            ],
-        )
-        with tf.control_dependencies([check]):
-            index = tf.argmax(tf.cast(same, tf.int32), axis=1, output_type=tf.int32)
+        known = tf.reduce_any(same, axis=1)
+        all_known = tf.reduce_all(known)
+
+        def complaint() -> list[Any]:
+            others = tf.strings.reduce_join(tf.boolean_mask(factor, ~known), separator=", ")
+            return ["factor: got ", others, right]
+
+        checked = require(all_known, (lambda: all_known, complaint))
+        index = tf.argmax(tf.cast(after(checked, same), tf.int32), axis=1, output_type=tf.int32)
         return {
             "index": index,
             "low": tf.gather(tf.constant([low for low, _ in ranges], tf.float32), index),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.serving import export
+from dcign_tf.serving import export, signatures
 
 _BATCH = 50
 
@@ -25,7 +25,7 @@ class Engine:
         image_size: S.
         factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
         units: for each extrinsic factor, of its values: `dcign_tf.units`.
-        signatures: the functions of `export.signatures`, of this process or of a SavedModel.
+        signatures: the functions of `signatures.signatures`, of this process or of a SavedModel.
     """
 
     image_size: int
@@ -77,7 +77,7 @@ def engine_of(model: DCIGN) -> Engine:
         DcignError: the model was not calibrated.
     """
     faster = model.for_inference()
-    functions = export.signatures(faster)
+    functions = signatures.signatures(faster)
     return _KeepingEngine(
         model.image_size, model.factor_ranges, dict(model.units), functions, faster
     )

@@ -17,74 +17,13 @@ import tensorflow as tf
 import dcign_tf
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
+from dcign_tf.serving import signatures
 from dcign_tf.serving.description import factors_signature
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
-UNCALIBRATED = (
-    "this model was not calibrated, so it knows no values of factors: finish its training "
-    "(dcign-train calibrates at the end)"
-)
 
 # How often to take another version when others export under the same name at the same time.
 _ATTEMPTS = 10
-
-
-def signatures(model: DCIGN) -> dict[str, Any]:
-    """What a model does, as functions of tensors for any number N of images, 1 or more.
-
-    Each takes and gives tensors by name: S is the side of the images, which are float32 in [0, 1], L the length
-    of the code, and there is one name for each extrinsic factor, such as azimuth, in its unit.
-
-        rerender      images [N, S, S, 1], <factor> [N] (NaN keeps it) -> images [N, S, S, 1]
-        encode        images [N, S, S, 1] -> mean [N, L], log_variance [N, L], <factor> [N]
-        decode        codes [N, L] -> images [N, S, S, 1]
-        reconstruct   images [N, S, S, 1] -> images [N, S, S, 1]
-
-    Args:
-        model: calibrated; it must outlive the functions.
-
-    Returns:
-        Concrete functions.
-
-    Raises:
-        DcignError: the model was not calibrated, or has a factor whose name is one of the names above.
-    """
-    if not model.calibrated:
-        raise DcignError(UNCALIBRATED)
-    taken = {"images", "codes", "mean", "log_variance"} & set(model.layout.extrinsic)
-    if taken:
-        raise DcignError(f"a factor of this model is named {taken.pop()}, as an input or output is")
-
-    def rerender(images: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model.rerender(images, **values))}
-
-    def encode(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        mean, log_variance = model.encode(images)
-        columns = {f: int(model.layout.indices(f)[0]) for f in model.layout.extrinsic}
-        inferred = {f: model.calibration.value_of(f, mean[:, c]) for f, c in columns.items()}
-        return {"mean": _single(mean), "log_variance": _single(log_variance), **inferred}
-
-    def decode(codes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model.decode(codes))}
-
-    def reconstruct(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model(images))}
-
-    side = model.image_size
-    images = tf.TensorSpec([None, side, side, 1], tf.float32, "images")
-    codes = tf.TensorSpec([None, model.layout.latents], tf.float32, "codes")
-    values = {f: tf.TensorSpec([None], tf.float32, f) for f in model.layout.extrinsic}
-    return {
-        "rerender": tf.function(rerender).get_concrete_function(images=images, **values),
-        "encode": tf.function(encode).get_concrete_function(images=images),
-        "decode": tf.function(decode).get_concrete_function(codes=codes),
-        "reconstruct": tf.function(reconstruct).get_concrete_function(images=images),
-    }
-
-
-def _single(values: tf.Tensor) -> tf.Tensor:
-    """What leaves the model is float32, whatever precision it works in."""
-    return tf.cast(values, tf.float32)
 
 
 def export(
@@ -126,7 +65,9 @@ def export(
             f"--version: {home / str(version)} exists; give another, or none for the next free one"
         )
     faster = model.for_inference()
-    functions = signatures(faster)
+    functions = signatures.signatures(faster)
+    functions |= signatures.bytes_signatures(faster, functions)
+    functions["factors"] = factors_signature(faster)
     module = tf.Module()
     # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
     module.weights_by_path = {weight.path: weight.value for weight in faster.weights}
@@ -138,11 +79,7 @@ def export(
         tf.saved_model.save(
             module,
             str(temporary),
-            {
-                "serving_default": functions["rerender"],
-                **{k: functions[k] for k in ("encode", "decode", "reconstruct")},
-                "factors": factors_signature(faster),
-            },
+            {"serving_default": functions["rerender"], **functions},
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),
         )
