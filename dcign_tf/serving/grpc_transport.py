@@ -24,6 +24,7 @@ from dcign_tf.serving.server_errors import (
     ServerError,
     ServerTimeout,
     ServerUnavailable,
+    for_people,
 )
 from dcign_tf.serving.server_tensors import Signature, Tensor, check_answer, size_of
 
@@ -125,7 +126,7 @@ def error_of(code: grpc.StatusCode, details: str, timeout: float) -> ServerError
         details: what the server, or gRPC itself, says about it.
         timeout: how many seconds there were.
     """
-    message = " ".join(details.split())[:500] or code.name
+    message = for_people(details) or code.name
     if code == grpc.StatusCode.UNAVAILABLE:
         return ServerUnavailable(message)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -24,6 +24,7 @@ from dcign_tf.serving.server_errors import (
     ServerError,
     ServerTimeout,
     ServerUnavailable,
+    for_people,
 )
 from dcign_tf.serving.server_tensors import (
     NUMBERS,
@@ -176,9 +177,9 @@ def error_of(status: int, content: bytes) -> ServerError:
         if status in (502, 503, 504):  # A proxy before the server may say so in its own way.
             return ServerUnavailable(f"the server answers with status {status}")
         return BadResponse(
-            f"what answers there is not TensorFlow Serving: status {status}, {_shortened(text)!r}"
+            f"what answers there is not TensorFlow Serving: status {status}, {for_people(text)!r}"
         )
-    message = _shortened(message) or f"status {status}"
+    message = for_people(message) or f"status {status}"
     if status == 404 or "servable version label" in message:
         return ModelNotFound(message)
     if status == 504:
@@ -186,11 +187,6 @@ def error_of(status: int, content: bytes) -> ServerError:
     if status == 503:
         return ServerUnavailable(message)
     return RequestRefused(message) if 400 <= status < 500 else ServerError(message)
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 500 else f"{text[:500]}..."
 
 
 def _to_json(values: np.ndarray) -> Any:
@@ -307,7 +303,7 @@ def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        text = _shortened(content[:200].decode("utf-8", "replace"))
+        text = for_people(content[:200].decode("utf-8", "replace"))
         raise BadResponse(f"the server's answer is not JSON but {text!r}") from error
 
 

@@ -1,5 +1,7 @@
 """What can go wrong between a client and a model server, in words for people."""
 
+import re
+
 from dcign_tf.errors import DcignError
 
 
@@ -33,3 +35,13 @@ class ModelNotFound(ServerError):
 
 class BadResponse(ServerError):
     """What answered does not speak as TensorFlow Serving does, or not of one of our models."""
+
+
+def for_people(message: str) -> str:
+    """A server's message in one line, without the graph's nodes that it passed through."""
+    message = re.sub(r"\[\[\{\{.*?\}\}\]\]", "", message)
+    # What our signatures refuse, TensorFlow words so.
+    if found := re.search(r"assertion failed: \[(.*)\]", message, re.DOTALL):
+        message = found[1]
+    message = " ".join(message.split())
+    return message if len(message) <= 500 else f"{message[:500]}..."

@@ -1,5 +1,6 @@
 """A served model does what the same model does here, by REST and by gRPC; see `served` for what serves it."""
 
+import io
 import pathlib
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.serving import Client
@@ -16,9 +18,8 @@ from tests.serving import served
 
 
 @pytest.fixture(scope="module")
-def there() -> Iterator[served.Served]:
-    with served.serving() as found:
-        yield found
+def there() -> served.Served:
+    return served.served()
 
 
 @pytest.fixture(scope="module", params=["rest", "grpc"])
@@ -84,6 +85,80 @@ def test_codes(client: Client, there: served.Served) -> None:
     np.testing.assert_allclose(
         client.decode(mean), there.call("decode", codes=mean)["images"], atol=1e-5
     )
+
+
+def _pictures(count: int) -> list[Image.Image]:
+    """Pictures in several modes and shapes."""
+    rng = np.random.default_rng(2)
+    pictures = []
+    for number, mode in zip(range(count), ["RGB", "L", "RGBA", "P", "CMYK", "I;16"], strict=False):
+        pixels = rng.integers(0, 256, [4 + number, 5, 3], np.uint8)
+        large = Image.fromarray(pixels).resize((50, 45), Image.Resampling.BICUBIC)
+        pictures.append(
+            large.convert(mode) if mode != "I;16" else large.convert("L").convert("I;16")
+        )
+    return pictures
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_files_come_back_as_files(
+    client: Client, there: served.Served, tmp_path: pathlib.Path
+) -> None:
+    contents = [_png(picture) for picture in _pictures(4)]
+    (tmp_path / "face.png").write_bytes(contents[0])
+    factor, (low, _) = next(iter(there.local.factor_ranges.items()))
+    values = {**there.kept(4), factor: np.full(4, low, np.float32)}
+    expected = there.call("rerender_bytes", image_bytes=contents, **values)["image_bytes"]
+    turned = client.rerender([tmp_path / "face.png", *contents[1:]], {factor: low})
+    assert all(isinstance(content, bytes) for content in turned)
+    _same_pictures(turned, list(expected))
+    alone = client.rerender(str(tmp_path / "face.png"), {factor: [low, np.nan]})
+    _same_pictures(alone, [expected[0], client.reconstruct(contents[0])[0]])
+
+
+def test_pictures_come_back_as_pictures(client: Client, there: served.Served) -> None:
+    pictures = _pictures(6)
+    found = client.reconstruct(pictures)
+    plain = [p.convert("RGB") if p.mode == "CMYK" else p for p in pictures]
+    _same_pictures(found, list(client.reconstruct([_png(picture) for picture in plain])))
+    assert {picture.size for picture in found} == {(there.local.image_size,) * 2}
+    assert client.rerender(pictures[0])[0].mode == "L"
+
+
+def test_what_is_read_off_pictures(client: Client, there: served.Served) -> None:
+    contents = [_png(picture) for picture in _pictures(3)]
+    expected = there.call("encode_bytes", image_bytes=contents)
+    np.testing.assert_allclose(client.encode(contents)[0], expected["mean"], atol=1e-4)
+    for factor, values in client.infer(_pictures(3)).items():
+        np.testing.assert_allclose(values, expected[factor], atol=1e-2)
+    drawn = client.decode_pictures(expected["mean"])
+    _same_pictures(drawn, list(client.reconstruct(contents)))
+
+
+def _same_pictures(found: list[Any], expected: list[Any]) -> None:
+    """Alike but for rounding: one grey value, where two sums of floats differ in their last digit."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        pixels = [
+            np.asarray(Image.open(io.BytesIO(each)) if isinstance(each, bytes) else each, np.int32)
+            for each in (one, other)
+        ]
+        assert np.abs(pixels[0] - pixels[1]).max() <= 1
+
+
+def test_turned_photographs(client: Client) -> None:
+    upright = _pictures(1)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+    with Image.open(buffer) as photograph:
+        _same_pictures(client.reconstruct(photograph), list(client.reconstruct(upright)))
 
 
 def test_many_images_go_in_parts(
@@ -191,8 +266,17 @@ def test_clients_that_make_no_sense(arguments: dict[str, Any], told: str) -> Non
 
 def test_the_server_refuses(client: Client, there: served.Served) -> None:
     length = client.metadata().latents
-    with pytest.raises(RequestRefused):
+    with pytest.raises(RequestRefused, match=rf", model {there.name}: codes: got shape"):
         client.decode(np.zeros([1, length + 1]))
+    factor, (_, high) = next(iter(there.local.factor_ranges.items()))
+    with pytest.raises(RequestRefused, match=f", model {there.name}: {factor}: "):
+        client.rerender(there.images(2), {factor: [high, 3 * high]})
+    with pytest.raises(RequestRefused, match="images: "):
+        client.reconstruct(there.images(2) + 1)
+    with pytest.raises(RequestRefused, match="image_bytes"):
+        client.infer([_png(_pictures(1)[0]), b"no picture"])
+    # And the next request is none the worse for it.
+    assert client.reconstruct(there.images(1)).shape[0] == 1
 
 
 def test_a_closed_client(there: served.Served, url: str) -> None:

@@ -106,7 +106,9 @@ class Version:
         try:
             return dict(self.functions[name or "serving_default"](**inputs))
         except tf.errors.OpError as error:
-            text = re.sub(r"\{\{[^}]*\}\} ?", "", error.message)
+            # Python's runtime adds to what the binary says.
+            text = error.message.rpartition("<stack traces unavailable>\n")[2]
+            text = re.sub(r" \[Op:\w*\].*$", "", text)
             codes = {code.value[0]: code for code in _Code}
             raise Refusal(codes[error.error_code], text) from error
         except (TypeError, ValueError) as error:  # Shapes that Python finds wrong before the graph.

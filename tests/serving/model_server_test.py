@@ -3,7 +3,9 @@
 Against the stand-in, or against the binary: see `served`.
 """
 
+import base64
 import http.client
+import io
 import json
 import urllib.error
 import urllib.request
@@ -14,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -26,9 +29,8 @@ from tests.serving import served
 
 
 @pytest.fixture(scope="module")
-def there() -> Iterator[served.Served]:
-    with served.serving() as found:
-        yield found
+def there() -> served.Served:
+    return served.served()
 
 
 def _ask(url: str, body: Any = None) -> tuple[int, Any]:
@@ -113,6 +115,24 @@ def test_texts(there: served.Served) -> None:
         assert found["unit"] == ["degrees"]
 
 
+def test_pictures_as_curl_sends_them(there: served.Served) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray((255 * there.images(1)[0, ..., 0]).astype(np.uint8)).save(buffer, "PNG")
+    encoded = {"b64": base64.b64encode(buffer.getvalue()).decode()}
+    expected = there.call("reconstruct_bytes", image_bytes=[buffer.getvalue()])["image_bytes"]
+    for key, answer in (("instances", "predictions"), ("inputs", "outputs")):
+        found = _predict(there, {"signature_name": "reconstruct_bytes", key: [encoded]})[answer]
+        pixels = [
+            np.asarray(Image.open(io.BytesIO(content)), np.int32)
+            for content in (base64.b64decode(found[0]["b64"]), expected[0])
+        ]
+        assert np.abs(pixels[0] - pixels[1]).max() <= 1
+    # One that stays as it is, in JSON's words.
+    row = {"image_bytes": encoded, **dict.fromkeys(there.local.factor_ranges, float("nan"))}
+    body = {"signature_name": "rerender_bytes", "instances": [row]}
+    assert list(_predict(there, body)["predictions"][0]) == ["b64"]
+
+
 def test_versions_and_labels(there: served.Served) -> None:
     images = there.images(1).tolist()
     body = {"signature_name": "reconstruct", "instances": images}
@@ -146,6 +166,8 @@ def test_versions_and_labels(there: served.Served) -> None:
         ("", {"signature_name": "decode", "instances": [[1, 2, 3]]}, 400),
         ("", {"signature_name": "factors", "instances": ["nonsense"]}, 400),
         ("", {"signature_name": "factors", "instances": [{"b64": "%"}]}, 400),
+        ("", {"signature_name": "encode_bytes", "instances": [{"b64": "AAAA"}]}, 400),
+        ("", {"signature_name": "encode_bytes", "instances": ["no picture"]}, 400),
         ("none", {"instances": [1]}, 404),
     ],
 )

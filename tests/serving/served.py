@@ -4,13 +4,15 @@ For a real one, set TF_SERVING_URL to its REST address and TF_SERVING_MODEL to t
 under the folder's name; TF_SERVING_GRPC_URL, if its gRPC port is not 8500 of the same host.
 """
 
+import atexit
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ class Served:
         name: the model's, there.
         version: the one it takes by itself.
         local: the same model on this machine.
+        functions: all its signatures.
         real: whether it is TensorFlow Serving's binary.
     """
 
@@ -41,7 +44,7 @@ class Served:
     name: str
     version: int
     local: engine.Engine
-    functions: dict[str, Any]
+    functions: Mapping[str, Any]
     real: bool
 
     def call(self, signature: str, **inputs: Any) -> dict[str, Any]:
@@ -65,27 +68,27 @@ class Served:
         return {f: np.full(count, np.nan, np.float32) for f in self.local.factor_ranges}
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[Served]:
-    """Something to ask, while the block runs."""
+@functools.cache
+def served() -> Served:
+    """Something to ask, for all tests of this process."""
     url = os.environ.get("TF_SERVING_URL")
     if url:
         address = parse_address(url, "TF_SERVING_URL")
         folder = pathlib.Path(os.environ["TF_SERVING_MODEL"])
         remote = os.environ.get("TF_SERVING_GRPC_URL", f"grpc://{address.host}:8500")
-        yield _served(url, remote, folder, real=True)
-        return
-    with tempfile.TemporaryDirectory() as root:
-        first = export.export(tiny.model(), "faces", output=root)
-        shutil.copytree(first, first.with_name("3"))
-        models = model_server.Models({"faces": first.parent}, {"faces": {LABEL: 1}})
-        with model_server.serve(models) as running:
-            yield _served(running.rest, running.grpc, first.parent, real=False)
+        return _served(url, remote, folder, real=True)
+    until_the_end = contextlib.ExitStack()
+    atexit.register(until_the_end.close)
+    root = until_the_end.enter_context(tempfile.TemporaryDirectory())
+    first = export.export(tiny.model(), "faces", output=root)
+    shutil.copytree(first, first.with_name("3"))
+    models = model_server.Models({"faces": first.parent}, {"faces": {LABEL: 1}})
+    running = until_the_end.enter_context(model_server.serve(models))
+    return _served(running.rest, running.grpc, first.parent, real=False)
 
 
 def _served(rest: str, remote: str, folder: pathlib.Path, real: bool) -> Served:
     version = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-    loaded = tf.saved_model.load(str(folder / str(version)))
-    functions = {**loaded.signatures, "owner": loaded}
     local = engine.open_engine(folder)
+    functions = local.owner.signatures  # type: ignore[attr-defined]
     return Served(rest, remote, folder.name, version, local, functions, real)
