@@ -41,6 +41,7 @@ _POOL = 12  # different requests of each kind
 _MALFORMED = 0.2
 _TIMEOUT = 120.0
 _MAY_GROW = 1.05
+_INTERFACES = ("REST", "gRPC")
 
 
 class _Request(NamedTuple):
@@ -76,13 +77,16 @@ class Result:
 
     Attributes:
         seconds: how long it took.
-        outcomes: of all requests, one each.
+        first: what became of one request of each kind by each interface, before the time began: what a server does
+            for the first time takes longer.
+        outcomes: of all requests after that, one each.
         memory: of the server's process, MB, one a second; none where it is not ours.
         clients: how many there were.
         about: server, model and machine.
     """
 
     seconds: float
+    first: Sequence[Outcome]
     outcomes: Sequence[Outcome]
     memory: Sequence[float]
     clients: int
@@ -91,7 +95,8 @@ class Result:
     @property
     def bad(self) -> list[Outcome]:
         """What was answered wrongly, or not at all."""
-        return [outcome for outcome in self.outcomes if outcome.verdict != "right"]
+        everything = [*self.first, *self.outcomes]
+        return [outcome for outcome in everything if outcome.verdict != "right"]
 
     @property
     def growth(self) -> float:
@@ -154,24 +159,32 @@ def run(
     requests = _requests(local)
     outcomes: list[Outcome] = []
     memory: list[float] = []
-    began = time.monotonic()
     over = threading.Event()
 
-    def work(number: int) -> None:
-        interface = "gRPC" if number % 2 else "REST"
-        rng = random.Random(number)
-        url = grpc if number % 2 else rest
+    @contextlib.contextmanager
+    def asking(interface: str) -> Iterator[_Asker]:
         address = parse_address(rest)
         raw = urllib3.HTTPConnectionPool(address.host, address.port, retries=False)
-        path = f"/v1/models/{folder.name}:predict"
+        url = rest if interface == _INTERFACES[0] else grpc
         with Client(url, folder.name, timeout=_TIMEOUT, retries=0) as client, raw:
-            asker = _Asker(client, raw, path)
+            yield _Asker(client, raw, f"/v1/models/{folder.name}:predict")
+
+    def work(number: int) -> None:
+        interface = _INTERFACES[number % 2]
+        rng = random.Random(number)
+        with asking(interface) as asker:
             while not over.is_set():
                 kinds = requests[rng.random() < _MALFORMED]
                 request = rng.choice(kinds[rng.choice(list(kinds))])
                 outcomes.append(_ask(request, asker, interface))
 
+    first = []
+    for interface in _INTERFACES:
+        with asking(interface) as asker:
+            for kinds in requests:
+                first += [_ask(kind[0], asker, interface) for kind in kinds.values()]
     threads = [threading.Thread(target=work, args=[number]) for number in range(clients)]
+    began = time.monotonic()
     for thread in threads:
         thread.start()
     while time.monotonic() - began < seconds:
@@ -186,7 +199,7 @@ def run(
     about = (
         f"{folder.name}, {side} x {side} pixels, on {server}; {cores} cores, {platform.system()}."
     )
-    return Result(time.monotonic() - began, outcomes, memory, clients, about)
+    return Result(time.monotonic() - began, first, outcomes, memory, clients, about)
 
 
 def _ask(request: _Request, asker: _Asker, interface: str) -> Outcome:

@@ -1,21 +1,20 @@
 """No answer is lost or wrong when several clients ask at once, rightly and wrongly; see `load`."""
 
-import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.serving import load
+from tests.serving import load, served
 
 
 def test_a_few_clients_for_a_moment() -> None:
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(load.tiny_model())
-        result = load.run(10, 8, folder, *stack.enter_context(load.stand_in(folder)))
-    assert not result.bad, result.table()
-    assert len({(outcome.interface, outcome.kind) for outcome in result.outcomes}) > 10
+    there = served.served()
+    result = load.run(10, 8, there.folder, there.rest, there.grpc, None)
+    assert not result.bad, "\n".join(map(str, result.bad[:9]))
+    assert len({outcome.kind for outcome in result.first}) == 12
+    assert len(result.outcomes) >= 8
     assert "8 clients, 1" in result.table()
 
 
@@ -23,9 +22,9 @@ def test_what_goes_wrong_is_counted() -> None:
     fine = load.Outcome("decode", "REST", 0.1, "right", "")
     bad = [fine._replace(verdict="wrong"), fine._replace(verdict="lost", interface="gRPC")]
     flat, growing = [100.0] * 50, [100.0 + i for i in range(50)]
-    result = load.Result(10, [fine, *bad], growing, 2, "Here.")
+    result = load.Result(10, [], [fine, *bad], growing, 2, "Here.")
     assert result.bad == bad
-    assert result.growth > 1.2 and load.Result(10, [], flat, 2, "").growth == 1
+    assert result.growth > 1.2 and load.Result(10, [], [], flat, 2, "").growth == 1
     assert "| REST | decode | 2 | 100 ms | 100 ms | 100 ms | 100 ms | 1 | 0 |" in result.table()
     assert "| gRPC | decode | 1 | 100 ms | 100 ms | 100 ms | 100 ms | 0 | 1 |" in result.table()
     assert "0.3 requests a second" in result.table()

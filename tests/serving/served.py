@@ -32,7 +32,7 @@ class Served:
     Attributes:
         rest: the address of its REST interface.
         grpc: the address of its gRPC interface.
-        name: the model's, there.
+        folder: of its versions, on this machine.
         version: the one it takes by itself.
         local: the same model on this machine.
         functions: all its signatures.
@@ -41,11 +41,16 @@ class Served:
 
     rest: str
     grpc: str
-    name: str
+    folder: pathlib.Path
     version: int
     local: engine.Engine
     functions: Mapping[str, Any]
     real: bool
+
+    @property
+    def name(self) -> str:
+        """The model's, there."""
+        return self.folder.name
 
     def call(self, signature: str, **inputs: Any) -> dict[str, Any]:
         """What the model answers when it is asked here."""
@@ -91,4 +96,4 @@ def _served(rest: str, remote: str, folder: pathlib.Path, real: bool) -> Served:
     version = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
     local = engine.open_engine(folder)
     functions = local.owner.signatures  # type: ignore[attr-defined]
-    return Served(rest, remote, folder.name, version, local, functions, real)
+    return Served(rest, remote, folder, version, local, functions, real)
