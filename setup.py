@@ -4,9 +4,12 @@ import pathlib
 
 import setuptools
 
-_COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
+_COMMANDS = ("data", "train", "evaluate", "rerender", "export", "view", "benchmark")
 
 _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one could run its code.
+
+# dcign-view saves MP4 with it; everything else it does without.
+_VIDEO = ["av>=14"]
 
 _DEVELOPMENT = [
     "pytest>=8",
@@ -16,9 +19,12 @@ _DEVELOPMENT = [
     # A formatter's next release formats differently: pinned to one series.
     "ruff>=0.17,<0.18",
     "mypy>=2,<3",
+    # Drives the Chromium that the tests of pages run in.
+    "playwright>=1.50",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
     *_TABLES,
+    *_VIDEO,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -44,8 +50,17 @@ setuptools.setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
-    packages=setuptools.find_packages(include=["dcign_tf", "dcign_tf.*"]),
-    package_data={"dcign_tf": ["py.typed"]},
+    packages=[
+        *setuptools.find_packages(include=["dcign_tf", "dcign_tf.*"]),
+        # What stands in saved_models ships inside of the package: `dcign_tf.serving.shipped` finds it there.
+        "dcign_tf.shipped_models",
+    ],
+    package_dir={"dcign_tf.shipped_models": "saved_models"},
+    package_data={
+        "dcign_tf": ["py.typed"],
+        "dcign_tf.serving.viewer": ["page/*", "samples/*.png"],
+        "dcign_tf.shipped_models": ["faces/**", "chairs/**"],
+    },
     python_requires=">=3.11",
     install_requires=[
         # One minor version of each: the `.keras` format and bit-for-bit repeatable training are tested with these.
@@ -54,6 +69,7 @@ setuptools.setup(
         "tensorflow-probability>=0.25,<0.26",
         "tf-keras>=2.21,<2.22",  # What tensorflow-probability needs beside Keras 3.
         "tensorboard>=2.20",
+        "werkzeug>=3",  # dcign-view's server; it comes with TensorBoard anyway.
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.5",
@@ -64,7 +80,12 @@ setuptools.setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
     ],
-    extras_require={"dev": _DEVELOPMENT, "benchmark": _BENCHMARK, "tables": _TABLES},
+    extras_require={
+        "dev": _DEVELOPMENT,
+        "benchmark": _BENCHMARK,
+        "tables": _TABLES,
+        "video": _VIDEO,
+    },
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]
     },

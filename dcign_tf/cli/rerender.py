@@ -1,6 +1,7 @@
 """Turns, raises and re-lights what a picture shows.
 
 Examples:
+  dcign-rerender --image=face.png --azimuth=-60:60:7
   dcign-rerender --model=runs/faces --image=face.png --azimuth=-60:60:7
   dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
@@ -31,7 +32,8 @@ FLAGS = common.command_flags()
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made",
+    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made; by default the model of faces "
+    "that ships with dcign_tf",
     flag_values=FLAGS,
 )
 _IMAGES = flags.DEFINE_multi_string(
@@ -71,16 +73,16 @@ _GIF = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     """Checks all that can be checked without TensorFlow, then renders and writes."""
     del argv
-    if not _MODEL.value:
-        raise errors.UsageError("--model: required; a workdir, a .keras file or an exported model")
     if bool(_IMAGES.value) == bool(_SAMPLES.value):
         raise errors.UsageError("--image: give one or more of --image, or of --sample, not both")
     if "" in _IMAGES.value:
         raise errors.UsageError("--image: got an empty name, must be a PNG or JPEG file")
     from dcign_tf import images
+    from dcign_tf.serving import shipped
 
     wanted = _wanted()
     output = _output_path()
+    model = _MODEL.value or shipped.find()
     pictures = [images.read_image(path) for path in _IMAGES.value]
 
     import numpy as np
@@ -88,14 +90,14 @@ def main(argv: list[str]) -> None:
     from dcign_tf.serving import engine as engines
     from dcign_tf.serving import rerender, samples
 
-    engine = engines.open_engine(_MODEL.value)
+    engine = engines.open_engine(model)
     rerender.check_values(engine, wanted, len(pictures) or len(_SAMPLES.value))
     if pictures:
         names = list(_IMAGES.value)
         inputs = np.stack([images.fit_square(picture, engine.image_size) for picture in pictures])
     else:
         names = [f"test image {number}" for number in _SAMPLES.value]
-        inputs = samples.held_out(_MODEL.value, _SAMPLES.value, engine.image_size)
+        inputs = samples.held_out(model, _SAMPLES.value, engine.image_size)
     result = rerender.rerender(engine, inputs, wanted)
 
     files = {output: images.png_bytes(result.sheet)}

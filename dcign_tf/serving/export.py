@@ -36,6 +36,7 @@ def signatures(model: DCIGN) -> dict[str, Any]:
 
         rerender      images [N, S, S, 1], <factor> [N] (NaN keeps it) -> images [N, S, S, 1]
         encode        images [N, S, S, 1] -> mean [N, L], log_variance [N, L], <factor> [N]
+        edit          codes [N, L], <factor> [N] (NaN keeps it) -> codes [N, L]
         decode        codes [N, L] -> images [N, S, S, 1]
         reconstruct   images [N, S, S, 1] -> images [N, S, S, 1]
 
@@ -63,6 +64,9 @@ def signatures(model: DCIGN) -> dict[str, Any]:
         inferred = {f: model.calibration.value_of(f, mean[:, c]) for f, c in columns.items()}
         return {"mean": _single(mean), "log_variance": _single(log_variance), **inferred}
 
+    def edit(codes: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"codes": _single(model.edit(codes, **values))}
+
     def decode(codes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"images": _single(model.decode(codes))}
 
@@ -76,6 +80,7 @@ def signatures(model: DCIGN) -> dict[str, Any]:
     return {
         "rerender": tf.function(rerender).get_concrete_function(images=images, **values),
         "encode": tf.function(encode).get_concrete_function(images=images),
+        "edit": tf.function(edit).get_concrete_function(codes=codes, **values),
         "decode": tf.function(decode).get_concrete_function(codes=codes),
         "reconstruct": tf.function(reconstruct).get_concrete_function(images=images),
     }
@@ -139,7 +144,7 @@ def export(
             str(temporary),
             {
                 "serving_default": functions["rerender"],
-                **{k: functions[k] for k in ("encode", "decode", "reconstruct")},
+                **{k: functions[k] for k in ("encode", "edit", "decode", "reconstruct")},
             },
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),
@@ -246,6 +251,7 @@ def _readme(card: Mapping[str, Any]) -> str:
         f"| `images` [N, {side}, {side}, 1] |",
         f"| `encode` | `images` [N, {side}, {side}, 1] "
         f"| `mean` [N, {latents}], `log_variance` [N, {latents}], {inputs} |",
+        f"| `edit` | `codes` [N, {latents}], {inputs} (NaN keeps it) | `codes` [N, {latents}] |",
         f"| `decode` | `codes` [N, {latents}] | `images` [N, {side}, {side}, 1] |",
         f"| `reconstruct` | `images` [N, {side}, {side}, 1] | `images` [N, {side}, {side}, 1] |",
         "",
