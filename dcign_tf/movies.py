@@ -40,8 +40,10 @@ def mp4_bytes(frames: Sequence[Any] | np.ndarray, fps: float) -> bytes:
     pictures = [images.to_bytes(frame) for frame in frames]
     height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream(_CODEC, rate=fractions.Fraction(fps).limit_denominator(1000))
+    with av.open(buffer, "w", format="mp4") as container:
+        stream: Any = container.add_stream(
+            _CODEC, rate=fractions.Fraction(fps).limit_denominator(1000)
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "18"}
         for picture in pictures:

@@ -1,9 +1,7 @@
 """A headless Chromium that opens pages for tests, and what the page did that it should not have done."""
 
 import contextlib
-import pathlib
 import shutil
-import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -62,7 +60,7 @@ class Watch:
         page.on("request", self._request)
 
     def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
+        if message.type == "error":
             self.errors.append(message.text)
 
     def _request(self, request: Any) -> None:

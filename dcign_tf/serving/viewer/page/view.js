@@ -143,6 +143,7 @@ class Panel {
     this.wanted = since;
     if (this.working) return;
     this.working = true;
+    this.figure.setAttribute("aria-busy", "true");
     while (this.wanted !== null) {
       const began = this.wanted;
       this.wanted = null;
@@ -155,6 +156,7 @@ class Panel {
       }
     }
     this.working = false;
+    this.figure.removeAttribute("aria-busy");
   }
 
   draw(grey) {
