@@ -10,6 +10,8 @@ _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one
 
 # dcign-view saves MP4 with it; everything else it does without.
 _VIDEO = ["av>=14"]
+# What TensorFlow Serving's requests are made of.
+_SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
 
 _DEVELOPMENT = [
     "pytest>=8",
@@ -23,8 +25,11 @@ _DEVELOPMENT = [
     "playwright>=1.50",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
+    # Reads the example of a deployment.
+    "pyyaml>=6",
     *_TABLES,
     *_VIDEO,
+    *_SERVING,
 ]
 
 # What dcign-benchmark compares with, where it is there.
@@ -83,6 +88,7 @@ setuptools.setup(
     extras_require={
         "dev": _DEVELOPMENT,
         "benchmark": _BENCHMARK,
+        "serving": _SERVING,
         "tables": _TABLES,
         "video": _VIDEO,
     },

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.serving import export
+from dcign_tf.serving import export, refusals, signatures
 
 _BATCH = 50
 
@@ -26,7 +26,7 @@ class Engine:
         factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
         units: for each extrinsic factor, of its values: `dcign_tf.units`.
         intrinsic: which latents belong to no extrinsic factor; bool [L].
-        signatures: the functions of `export.signatures`, of this process or of a SavedModel.
+        signatures: the functions of `signatures.signatures`, of this process or of a SavedModel.
     """
 
     image_size: int
@@ -96,7 +96,11 @@ class Engine:
             batch = {
                 k: tf.constant(v[start : start + _BATCH], tf.float32) for k, v in arrays.items()
             }
-            parts.append({k: v.numpy() for k, v in self.signatures[name](**batch).items()})
+            try:
+                found = self.signatures[name](**batch)
+            except tf.errors.InvalidArgumentError as error:
+                raise DcignError(refusals.reason(str(error))) from error
+            parts.append({k: v.numpy() for k, v in found.items()})
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -107,7 +111,7 @@ def engine_of(model: DCIGN) -> Engine:
         DcignError: the model was not calibrated.
     """
     faster = model.for_inference()
-    functions = export.signatures(faster)
+    functions = signatures.signatures(faster)
     return _KeepingEngine(
         model.image_size,
         model.factor_ranges,

@@ -17,78 +17,12 @@ import tensorflow as tf
 import dcign_tf
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
+from dcign_tf.serving import pictures, signatures, warmup
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
-UNCALIBRATED = (
-    "this model was not calibrated, so it knows no values of factors: finish its training "
-    "(dcign-train calibrates at the end)"
-)
 
 # How often to take another version when others export under the same name at the same time.
 _ATTEMPTS = 10
-
-
-def signatures(model: DCIGN) -> dict[str, Any]:
-    """What a model does, as functions of tensors for any number N of images, 1 or more.
-
-    Each takes and gives tensors by name: S is the side of the images, which are float32 in [0, 1], L the length
-    of the code, and there is one name for each extrinsic factor, such as azimuth, in its unit.
-
-        rerender      images [N, S, S, 1], <factor> [N] (NaN keeps it) -> images [N, S, S, 1]
-        encode        images [N, S, S, 1] -> mean [N, L], log_variance [N, L], <factor> [N]
-        edit          codes [N, L], <factor> [N] (NaN keeps it) -> codes [N, L]
-        decode        codes [N, L] -> images [N, S, S, 1]
-        reconstruct   images [N, S, S, 1] -> images [N, S, S, 1]
-
-    Args:
-        model: calibrated; it must outlive the functions.
-
-    Returns:
-        Concrete functions.
-
-    Raises:
-        DcignError: the model was not calibrated, or has a factor whose name is one of the names above.
-    """
-    if not model.calibrated:
-        raise DcignError(UNCALIBRATED)
-    taken = {"images", "codes", "mean", "log_variance"} & set(model.layout.extrinsic)
-    if taken:
-        raise DcignError(f"a factor of this model is named {taken.pop()}, as an input or output is")
-
-    def rerender(images: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model.rerender(images, **values))}
-
-    def encode(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        mean, log_variance = model.encode(images)
-        columns = {f: int(model.layout.indices(f)[0]) for f in model.layout.extrinsic}
-        inferred = {f: model.calibration.value_of(f, mean[:, c]) for f, c in columns.items()}
-        return {"mean": _single(mean), "log_variance": _single(log_variance), **inferred}
-
-    def edit(codes: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"codes": _single(model.edit(codes, **values))}
-
-    def decode(codes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model.decode(codes))}
-
-    def reconstruct(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": _single(model(images))}
-
-    side = model.image_size
-    images = tf.TensorSpec([None, side, side, 1], tf.float32, "images")
-    codes = tf.TensorSpec([None, model.layout.latents], tf.float32, "codes")
-    values = {f: tf.TensorSpec([None], tf.float32, f) for f in model.layout.extrinsic}
-    return {
-        "rerender": tf.function(rerender).get_concrete_function(images=images, **values),
-        "encode": tf.function(encode).get_concrete_function(images=images),
-        "edit": tf.function(edit).get_concrete_function(codes=codes, **values),
-        "decode": tf.function(decode).get_concrete_function(codes=codes),
-        "reconstruct": tf.function(reconstruct).get_concrete_function(images=images),
-    }
-
-
-def _single(values: tf.Tensor) -> tf.Tensor:
-    """What leaves the model is float32, whatever precision it works in."""
-    return tf.cast(values, tf.float32)
 
 
 def export(
@@ -97,10 +31,12 @@ def export(
     version: int | None = None,
     output: str | os.PathLike[str] = "saved_models",
     provenance: Mapping[str, Any] | None = None,
+    lite: Mapping[str, bytes] | None = None,
 ) -> pathlib.Path:
-    """Writes `<output>/<name>/<version>/`, a SavedModel, with a model card in its `assets.extra`.
+    """Writes `<output>/<name>/<version>/`, a SavedModel, with a model card and more in its `assets.extra`.
 
-    Its signatures are those of `signatures`; rerender is `serving_default`, too. The folder appears under its
+    Its signatures are those of `signatures`; rerender is `serving_default`, too. Beside the card are the requests of
+    `warmup`, if they are `warmup.available`, and TensorFlow Lite files. The folder appears under its
     final name when it is complete, so that a server that polls for versions never sees half of one.
 
     Args:
@@ -109,6 +45,7 @@ def export(
         version: 1 or more; by default the one after the highest there is.
         output: folder of all exported models; made if missing.
         provenance: what else the card says, such as the training's configuration and metrics; fit for JSON.
+        lite: TensorFlow Lite files by their format, as `lite.convert` makes them.
 
     Returns:
         The folder.
@@ -130,7 +67,9 @@ def export(
             f"--version: {home / str(version)} exists; give another, or none for the next free one"
         )
     faster = model.for_inference()
-    functions = signatures(faster)
+    functions = signatures.signatures(faster)
+    functions |= signatures.bytes_signatures(faster, functions)
+    functions = {"serving_default": functions["rerender"], **functions}
     module = tf.Module()
     # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
     module.weights_by_path = {weight.path: weight.value for weight in faster.weights}
@@ -142,16 +81,22 @@ def export(
         tf.saved_model.save(
             module,
             str(temporary),
-            {
-                "serving_default": functions["rerender"],
-                **{k: functions[k] for k in ("encode", "edit", "decode", "reconstruct")},
-            },
+            functions,
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),
         )
+        extra = temporary / CARD.parent
+        extra.mkdir(exist_ok=True)
+        if warmup.available():
+            warmup.write(temporary, name, functions)
+        for kind, content in (lite or {}).items():
+            (extra / f"{kind}.tflite").write_bytes(content)
+        card = _card(model, name, provenance or {})
+        if lite:
+            card["tflite"] = [f"{kind}.tflite" for kind in lite]
         for _ in range(_ATTEMPTS):
             number = version or _next_version(home)
-            _write_card(temporary, _card(model, name, number, provenance or {}))
+            _write_card(temporary, {**card, "version": number})
             # Temporary folders are private; this one's final form is as public as any other.
             temporary.chmod(home.stat().st_mode & 0o777)
             final = home / str(number)
@@ -184,12 +129,12 @@ def _next_version(home: pathlib.Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _card(model: DCIGN, name: str, version: int, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _card(model: DCIGN, name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The model card: what the model is, what it takes, where it comes from."""
     config = model.get_config()
     return {
         "name": name,
-        "version": version,
+        "version": 0,
         "exported": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "made_with": {
             "dcign_tf": dcign_tf.__version__,
@@ -206,13 +151,17 @@ def _card(model: DCIGN, name: str, version: int, provenance: Mapping[str, Any]) 
             }
             for factor in model.layout.extrinsic
         },
+        "limits": {
+            "images": signatures.MAX_IMAGES,
+            "pixels_of_a_picture": pictures.MAX_PIXELS,
+            "bytes_of_a_picture": pictures.MAX_BYTES,
+        },
         "config": {k: v for k, v in config.items() if k != "name"},
         **provenance,
     }
 
 
 def _write_card(folder: pathlib.Path, card: Mapping[str, Any]) -> None:
-    (folder / CARD).parent.mkdir(exist_ok=True)
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CARD).write_text(f"{text}\n", "utf-8")
     (folder / CARD).with_name("README.md").write_text(_readme(card), "utf-8")
@@ -222,7 +171,24 @@ def _readme(card: Mapping[str, Any]) -> str:
     """The card for people."""
     side, latents = card["image_size"], card["latents"]
     factors = card["factors"]
-    inputs = ", ".join(f"`{factor}` [N]" for factor in factors)
+    values = ", ".join(f"`{factor}` [N]" for factor in factors)
+    images, codes = f"`images` [N, {side}, {side}, 1]", f"`codes` [N, {latents}]"
+    encoded = f"`mean` [N, {latents}], `log_variance` [N, {latents}], {values}"
+    kept = f"{values} (NaN keeps what is shown)"
+    pictured = "`image_bytes` [N]"
+    rows = {
+        "serving_default": (f"{images}, {kept}", images),
+        "rerender": ("the same", "the same"),
+        "encode": (images, encoded),
+        "edit": (f"{codes}, {kept}", codes),
+        "decode": (codes, images),
+        "reconstruct": (images, images),
+        "rerender_bytes": (f"{pictured}, {kept}", pictured),
+        "encode_bytes": (pictured, encoded),
+        "decode_bytes": (codes, pictured),
+        "reconstruct_bytes": (pictured, pictured),
+    }
+    limits = card["limits"]
     lines = [
         f"# {card['name']}, version {card['version']}",
         "",
@@ -241,19 +207,13 @@ def _readme(card: Mapping[str, Any]) -> str:
         lines.append(f"| {factor} | {latent} | {low:.4g} | {high:.4g} | {facts['unit']} |")
     lines += [
         "",
-        "Signatures, for any number N of images; all tensors are float32, images lie in [0, 1], "
-        "factors are in their units:",
+        f"Signatures, for any number N from 1 to {limits['images']}; images are float32 in [0, 1], factors float32 in "
+        f"their units, pictures the bytes of a PNG, JPEG, GIF or BMP of at most {limits['pixels_of_a_picture']:,} "
+        "pixels, or of the PNG that is given back:",
         "",
         "| signature | takes | gives |",
         "|---|---|---|",
-        f"| `serving_default` | `images` [N, {side}, {side}, 1], {inputs} (NaN keeps what the "
-        "image shows) "
-        f"| `images` [N, {side}, {side}, 1] |",
-        f"| `encode` | `images` [N, {side}, {side}, 1] "
-        f"| `mean` [N, {latents}], `log_variance` [N, {latents}], {inputs} |",
-        f"| `edit` | `codes` [N, {latents}], {inputs} (NaN keeps it) | `codes` [N, {latents}] |",
-        f"| `decode` | `codes` [N, {latents}] | `images` [N, {side}, {side}, 1] |",
-        f"| `reconstruct` | `images` [N, {side}, {side}, 1] | `images` [N, {side}, {side}, 1] |",
+        *(f"| `{signature}` | {taken} | {given} |" for signature, (taken, given) in rows.items()),
         "",
     ]
     for title in ("data", "training", "metrics"):

@@ -25,7 +25,7 @@ FPS = 20.0
 
 # A few images at the edge of what was seen in training decide on the ends of a model's ranges; so far beyond them its
 # ends, to which it takes all angles, are as good an answer as any.
-_TOLERANCE = 0.02
+TOLERANCE = 0.02
 _SMALLEST_PANEL = 128
 _GAP = 4
 _MARGIN = 8
@@ -110,7 +110,7 @@ def check_values(engine: "Engine", wanted: Mapping[str, Sequence[float]], images
         if factor not in engine.factor_ranges:
             raise UsageError(f"{factor}: not a factor of this model; it has {known}")
         low, high = engine.factor_ranges[factor]
-        slack = _TOLERANCE * (high - low)
+        slack = TOLERANCE * (high - low)
         for value in values:
             if not low - slack <= value <= high + slack:
                 raise UsageError(

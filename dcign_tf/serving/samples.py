@@ -38,6 +38,34 @@ def held_out(
         UsageError: `workdir` is no workdir, or there are not so many images.
         DcignError: the data are gone, or of another size.
     """
+    images = mixed(workdir, "test", max(numbers) + 1, image_size, "--sample")
+    if len(images) <= max(numbers):
+        raise UsageError(
+            f"--sample: got {max(numbers)}, but there are only {len(images)} test images "
+            f"(0 to {len(images) - 1})"
+        )
+    return images[np.asarray(numbers)]
+
+
+def mixed(
+    workdir: str | os.PathLike[str], split: str, count: int, image_size: int, flag: str
+) -> np.ndarray:
+    """The first images of a model's own data in which everything varies at once.
+
+    Args:
+        workdir: a workdir of dcign-train; its config.json says where the data are.
+        split: "train" or "test".
+        count: how many, if there are so many.
+        image_size: the side the images must have.
+        flag: what they are asked for by, for errors.
+
+    Returns:
+        float32 [N, S, S, 1] in [0, 1].
+
+    Raises:
+        UsageError: `workdir` is no workdir.
+        DcignError: the data are gone, or of another size.
+    """
     path = pathlib.Path(workdir, "config.json")
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -45,24 +73,19 @@ def held_out(
         data = config["data_path"] or config_from_dict(config["scene"])
     except OSError as error:
         raise UsageError(
-            f"--sample: needs a workdir of dcign-train as --model, got {workdir} "
+            f"{flag}: needs a workdir of dcign-train as --model, got {workdir} "
             f"({path}: {error.strerror})"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DcignError(
-            f"{path}: does not say where the data are ({error!r}); use --image instead of --sample"
+            f"{path}: does not say where the data are ({error!r}); without {flag} they are not needed"
         ) from error
-    images = open_source(data).mixed("test", max(numbers) + 1).images
-    if len(images) <= max(numbers):
-        raise UsageError(
-            f"--sample: got {max(numbers)}, but there are only {len(images)} test images "
-            f"(0 to {len(images) - 1})"
-        )
-    if images.shape[1] != image_size:
+    images = open_source(data).mixed(split, count).images
+    if len(images) and images.shape[1] != image_size:
         raise DcignError(
             f"{path}: the data's images are {images.shape[1]} pixels wide, the model's {image_size}"
         )
-    return images[np.asarray(numbers)].astype(np.float32) / 255
+    return images[:count].astype(np.float32) / 255
 
 
 def pictures_for(path: str | os.PathLike[str], engine: Engine) -> list[np.ndarray]:
@@ -88,7 +111,7 @@ def pictures_for(path: str | os.PathLike[str], engine: Engine) -> list[np.ndarra
             return [image_files.read_image(file) for file in files[:_MOST]]
     elif pathlib.Path(path, "config.json").is_file():
         with contextlib.suppress(DcignError):  # The data may be gone by now.
-            return list(held_out(path, range(_MOST), engine.image_size)[..., 0])
+            return list(mixed(path, "test", _MOST, engine.image_size, "--model")[..., 0])
     factors = tuple(engine.factor_ranges)
     if {"azimuth", "light_azimuth"} <= set(factors):
         kind = "head"

@@ -39,7 +39,9 @@ def test_exports_with_what_the_workdir_tells(
         tmp_path / "saved_models" / "faces" / "2",
     )
     loaded = tf.saved_model.load(str(first))
-    assert set(loaded.signatures) == {"serving_default", "encode", "decode", "reconstruct"}
+    names = {"rerender", "encode", "decode", "reconstruct"}
+    expected = {"serving_default", *names, *(f"{name}_bytes" for name in names)}
+    assert set(loaded.signatures) == expected
     card_file = first / "assets.extra" / "card.json"
     card = json.loads(card_file.read_text())
     assert card["metrics"]["reconstruction"] == {"mse": 0.5}

@@ -16,6 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
 from dcign_tf.serving import export
+from dcign_tf.serving import signatures as functions
 from tests.serving import tiny
 
 
@@ -235,4 +236,4 @@ def test_a_factor_named_like_a_tensor_is_refused() -> None:
     model = tiny.uncalibrated_model({"images": 1, "intrinsic": 2})
     model.calibrate(tiny.images(70), {"images": np.linspace(0, 1, 70)})
     with pytest.raises(DcignError, match="a factor of this model is named images"):
-        export.signatures(model)
+        functions.signatures(model)

@@ -15,6 +15,8 @@ from dcign_tf import images, movies
 from dcign_tf.errors import DcignError
 from dcign_tf.serving.engine import Engine
 from dcign_tf.serving.rerender import panel_side
+from dcign_tf.serving.signatures import MAX_LATENT
+from dcign_tf.units import DEGREES
 
 MAX_PIXELS = 50_000_000
 BLEND = "*blend"  # What an animation may sweep besides factors, whose names are words: the way to the other face.
@@ -23,7 +25,7 @@ FPS = 20.0
 _FRAMES = 41  # From one end to the other.
 _LARGEST = 640  # Side, in pixels, of a picture as it is shown.
 _GAP = 4
-_MAX_LATENT = 1e6
+_TURN = 360.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Studio:
                             "unit": engine.units[factor],
                             "low": low,
                             "high": high,
-                            "period": getattr(engine, "periods", {}).get(factor),
+                            "period": _period(engine, factor),
                         }
                         for factor, (low, high) in engine.factor_ranges.items()
                     ],
@@ -225,7 +227,7 @@ class Studio:
         if not ranges:
             raise DcignError(f"factor: got {factor!r}, which no model here has")
         low = min(low for low, _ in ranges)
-        period = getattr(engines[0], "periods", {}).get(factor)
+        period = next(_period(e, factor) for e in engines if factor in e.factor_ranges)
         if period:
             return True, low + period * np.arange(2 * _FRAMES) / (2 * _FRAMES)
         return False, np.linspace(low, max(high for _, high in ranges), _FRAMES)
@@ -241,7 +243,7 @@ class Studio:
                 raise DcignError(
                     f"{name}: got {code.size} numbers, this model's code has {engine.intrinsic.size}"
                 )
-            if not (np.abs(code) <= _MAX_LATENT).all():  # Nor is it NaN.
+            if not (np.abs(code) <= MAX_LATENT).all():  # Nor is it NaN.
                 raise DcignError(f"{name}: has numbers that are not finite, or huge")
         for factor, value in scene.values.items():
             if factor not in engine.factor_ranges:
@@ -263,6 +265,17 @@ class Studio:
         if scene.other is not None:
             way = np.where(engine.intrinsic, scene.other - scene.code, 0)
             codes = codes + blends[:, None] * way
+        # What lies outside of a model's range is shown as the nearest that it knows: another's may be wider.
+        values = {
+            factor: np.clip(value, *engine.factor_ranges[factor])
+            for factor, value in {**scene.values, **swept}.items()
+        }
         with self._lock:
-            # A model takes what lies outside of its range to the nearest it knows.
-            return engine.render(codes.astype(np.float32), {**scene.values, **swept})
+            return engine.render(codes.astype(np.float32), values)
+
+
+def _period(engine: Engine, factor: str) -> float | None:
+    """After how much a factor closes: angles that go all the way around do."""
+    low, high = engine.factor_ranges[factor]
+    closes = engine.units[factor] == DEGREES and abs(high - low - _TURN) < 1e-3 * _TURN
+    return _TURN if closes else None

@@ -1,6 +1,7 @@
 """What the page's server answers, and what it refuses: all that can be asked without a browser."""
 
 import base64
+import dataclasses
 import io
 import socket
 import threading
@@ -153,6 +154,16 @@ def test_animations(client: Any, face: dict[str, Any]) -> None:
     movie = client.post("/api/animation", json={**wanted, "format": "mp4"})
     assert movie.mimetype == "video/mp4"
     assert movie.data[4:8] == b"ftyp"
+
+
+def test_angles_that_go_all_the_way_around_close(face: dict[str, Any]) -> None:
+    engine = engines.engine_of(tiny.model())
+    ranges = {**tiny.RANGES, "azimuth": (-90.0, 270.0)}
+    client: Any = Client(
+        server.App(Studio({"one": dataclasses.replace(engine, factor_ranges=ranges)}, []))
+    )
+    periods = [f["period"] for f in client.get("/api/studio").json["models"][0]["factors"]]
+    assert periods == [360, None, None]
 
 
 @pytest.mark.parametrize(
