@@ -184,7 +184,9 @@ def _interpolate(x: tf.Tensor, xs: tf.Tensor, ys: tf.Tensor) -> tf.Tensor:
     """Piecewise linear through (xs, ys), constant outside; xs [K] rising, x of any shape."""
     x = tf.cast(x, tf.float32)
     flat = tf.reshape(tf.clip_by_value(x, xs[0], xs[-1]), [-1])
-    left = tf.clip_by_value(tf.searchsorted(xs, flat, side="right") - 1, 0, KNOTS - 2)
+    # Counted, since TensorFlow Lite has no tf.searchsorted.
+    passed = tf.reduce_sum(tf.cast(flat[:, tf.newaxis] >= xs, tf.int32), axis=1)
+    left = tf.clip_by_value(passed - 1, 0, KNOTS - 2)
     x0, x1 = tf.gather(xs, left), tf.gather(xs, left + 1)
     y0, y1 = tf.gather(ys, left), tf.gather(ys, left + 1)
     share = tf.math.divide_no_nan(flat - x0, x1 - x0)

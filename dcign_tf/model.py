@@ -173,12 +173,10 @@ class DCIGN(keras.Model):
                 continue
             value = tf.cast(tf.convert_to_tensor(value), tf.float32)
             value = tf.broadcast_to(value, tf.shape(codes)[:1])
-            column = int(self.layout.indices(factor)[0])
             latent = tf.cast(self.calibration.latent_of(factor, value), codes.dtype)
-            latent = tf.where(tf.math.is_nan(value), codes[:, column], latent)
-            codes = tf.concat(
-                [codes[:, :column], latent[:, tf.newaxis], codes[:, column + 1 :]], axis=1
-            )
+            mask = self.layout.masks[self.layout.factors.index(factor)]
+            given = mask & tf.logical_not(tf.math.is_nan(value))[:, tf.newaxis]
+            codes = tf.where(given, latent[:, tf.newaxis], codes)
         return codes
 
     def infer(self, images: Any) -> dict[str, tf.Tensor]:

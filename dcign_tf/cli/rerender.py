@@ -1,6 +1,7 @@
 """Turns, raises and re-lights what a picture shows.
 
 Examples:
+  dcign-rerender --image=face.png --azimuth=-60:60:7
   dcign-rerender --model=runs/faces --image=face.png --azimuth=-60:60:7
   dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
@@ -37,7 +38,8 @@ FLAGS = common.command_flags()
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made",
+    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made; by default the model of faces "
+    "that ships with dcign_tf",
     flag_values=FLAGS,
 )
 _SERVER = flags.DEFINE_string(
@@ -90,23 +92,27 @@ def main(argv: list[str]) -> None:
             raise errors.UsageError(
                 "--sample: needs a workdir, which a server does not have; give --image with --server"
             )
-    elif not _MODEL.value:
-        raise errors.UsageError("--model: required; a workdir, a .keras file or an exported model")
     if bool(_IMAGES.value) == bool(_SAMPLES.value):
         raise errors.UsageError("--image: give one or more of --image, or of --sample, not both")
     if "" in _IMAGES.value:
         raise errors.UsageError("--image: got an empty name, must be a PNG or JPEG file")
     from dcign_tf import images
+    from dcign_tf.serving import shipped
 
     wanted = _wanted()
     output = _output_path()
+    model: str | pathlib.Path
+    if _SERVER.value is not None:
+        model = "faces" if _MODEL.value is None else _MODEL.value
+    else:
+        model = _MODEL.value or shipped.find()
     pictures = [images.read_image(path) for path in _IMAGES.value]
 
     import numpy as np
 
     from dcign_tf.serving import rerender
 
-    engine = _engine()
+    engine = _engine(model)
     rerender.check_values(engine, wanted, len(pictures) or len(_SAMPLES.value))
     if pictures:
         names = list(_IMAGES.value)
@@ -115,7 +121,7 @@ def main(argv: list[str]) -> None:
         from dcign_tf.serving import samples
 
         names = [f"test image {number}" for number in _SAMPLES.value]
-        inputs = samples.held_out(_MODEL.value, _SAMPLES.value, engine.image_size)
+        inputs = samples.held_out(model, _SAMPLES.value, engine.image_size)
     result = rerender.rerender(engine, inputs, wanted)
 
     files = {output: images.png_bytes(result.sheet)}
@@ -132,16 +138,15 @@ def main(argv: list[str]) -> None:
     print(f"wrote {' and '.join(str(path) for path in files)}")
 
 
-def _engine() -> "rerender.Engine":
-    """The model, here or on a server."""
+def _engine(model: str | pathlib.Path) -> "rerender.Engine":
+    """The model of this name on the server, or at this place here."""
     if _SERVER.value is not None:
         from dcign_tf.serving.client import Client
 
-        name = _MODEL.value if FLAGS["model"].present else "faces"
-        return Client(_SERVER.value, name)
+        return Client(_SERVER.value, str(model))
     from dcign_tf.serving import engine
 
-    return engine.open_engine(_MODEL.value)
+    return engine.open_engine(model)
 
 
 def _wanted() -> dict[str, tuple[float, ...]]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.serving import export, signatures
+from dcign_tf.serving import export, refusals, signatures
 
 _BATCH = 50
 
@@ -25,12 +25,14 @@ class Engine:
         image_size: S.
         factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
         units: for each extrinsic factor, of its values: `dcign_tf.units`.
+        intrinsic: which latents belong to no extrinsic factor; bool [L].
         signatures: the functions of `signatures.signatures`, of this process or of a SavedModel.
     """
 
     image_size: int
     factor_ranges: Mapping[str, tuple[float, float]]
     units: Mapping[str, str]
+    intrinsic: np.ndarray
     signatures: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]]
 
     def rerender(self, images: np.ndarray, values: Mapping[str, Any]) -> np.ndarray:
@@ -43,11 +45,8 @@ class Engine:
         Returns:
             float32 [N, S, S, 1].
         """
-        given = {
-            factor: np.broadcast_to(np.asarray(values.get(factor, np.nan), np.float32), len(images))
-            for factor in self.factor_ranges
-        }
-        return self._call("rerender", images=images, **given)["images"]
+        settings = self._settings(values, len(images))
+        return self._call("rerender", images=images, **settings)["images"]
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Encodes and decodes images; float32 [N, S, S, 1]."""
@@ -55,8 +54,39 @@ class Engine:
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Reads the extrinsic factors off images; for each factor its value, float32 [N]."""
+        return self.encode(images)[1]
+
+    def encode(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The codes of images and what they tell.
+
+        Args:
+            images: float32 [N, S, S, 1].
+
+        Returns:
+            The posterior's means, float32 [N, L], and for each factor its value, float32 [N].
+        """
         encoded = self._call("encode", images=images)
-        return {factor: encoded[factor] for factor in self.factor_ranges}
+        return encoded["mean"], {factor: encoded[factor] for factor in self.factor_ranges}
+
+    def render(self, codes: np.ndarray, values: Mapping[str, Any]) -> np.ndarray:
+        """Renders codes with some factors set to other values.
+
+        Args:
+            codes: float32 [N, L].
+            values: as in `rerender`.
+
+        Returns:
+            float32 [N, S, S, 1].
+        """
+        edited = self._call("edit", codes=codes, **self._settings(values, len(codes)))["codes"]
+        return self._call("decode", codes=edited)["images"]
+
+    def _settings(self, values: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+        """A value of every factor for each of `count` images; NaN where none is given."""
+        return {
+            factor: np.broadcast_to(np.asarray(values.get(factor, np.nan), np.float32), count)
+            for factor in self.factor_ranges
+        }
 
     def _call(self, name: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Calls a signature on a bounded number of images at a time."""
@@ -66,7 +96,11 @@ class Engine:
             batch = {
                 k: tf.constant(v[start : start + _BATCH], tf.float32) for k, v in arrays.items()
             }
-            parts.append({k: v.numpy() for k, v in self.signatures[name](**batch).items()})
+            try:
+                found = self.signatures[name](**batch)
+            except tf.errors.InvalidArgumentError as error:
+                raise DcignError(refusals.reason(str(error))) from error
+            parts.append({k: v.numpy() for k, v in found.items()})
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -79,7 +113,12 @@ def engine_of(model: DCIGN) -> Engine:
     faster = model.for_inference()
     functions = signatures.signatures(faster)
     return _KeepingEngine(
-        model.image_size, model.factor_ranges, dict(model.units), functions, faster
+        model.image_size,
+        model.factor_ranges,
+        dict(model.units),
+        model.layout.masks[-1],
+        functions,
+        faster,
     )
 
 
@@ -93,7 +132,7 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
     Raises:
         DcignError: there is nothing there, something else, or a model that was not calibrated.
     """
-    folder = _saved_model_folder(pathlib.Path(path))
+    folder = saved_model_folder(pathlib.Path(path))
     if folder is not None:
         return _open_saved_model(folder)
     file = keras_file(path)
@@ -132,7 +171,7 @@ def keras_file(path: str | os.PathLike[str]) -> pathlib.Path:
     )
 
 
-def _saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
+def saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
     """The SavedModel at a path or, of several versions, the latest; None where there is none."""
     if (path / "saved_model.pb").is_file():
         return path
@@ -154,6 +193,9 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         }
         units = {factor: str(facts["unit"]) for factor, facts in card["factors"].items()}
         size = int(card["image_size"])
+        intrinsic = np.ones(int(card["latents"]), bool)
+        for facts in card["factors"].values():
+            intrinsic[facts["latents"]] = False
     except OSError as error:
         raise DcignError(
             f"{folder}: not a model that dcign-export made: it has no {export.CARD} "
@@ -168,14 +210,16 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         detail = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DcignError(f"{folder}: a damaged SavedModel: {detail}") from error
     found = dict(loaded.signatures)
-    wanted = {"rerender": "serving_default", "encode": "encode", "reconstruct": "reconstruct"}
-    if not found.keys() >= set(wanted.values()):
+    wanted = {"rerender": "serving_default"}
+    wanted |= {name: name for name in ("encode", "edit", "decode", "reconstruct")}
+    if missing := set(wanted.values()) - found.keys():
         raise DcignError(
-            f"{folder}: not a model that dcign-export made: its signatures are {sorted(found)}"
+            f"{folder}: not a model that this version's dcign-export made: its signatures are "
+            f"{sorted(found)}, without {sorted(missing)}; export it again"
         )
     functions = {name: found[signature] for name, signature in wanted.items()}
     # The object that owns the variables must live as long as the functions that use them.
-    return _KeepingEngine(size, ranges, units, functions, loaded)
+    return _KeepingEngine(size, ranges, units, intrinsic, functions, loaded)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import tensorflow as tf
 import dcign_tf
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
-from dcign_tf.serving import signatures
+from dcign_tf.serving import pictures, signatures, warmup
 from dcign_tf.serving.description import factors_signature
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
@@ -32,10 +32,12 @@ def export(
     version: int | None = None,
     output: str | os.PathLike[str] = "saved_models",
     provenance: Mapping[str, Any] | None = None,
+    lite: Mapping[str, bytes] | None = None,
 ) -> pathlib.Path:
-    """Writes `<output>/<name>/<version>/`, a SavedModel, with a model card in its `assets.extra`.
+    """Writes `<output>/<name>/<version>/`, a SavedModel, with a model card and more in its `assets.extra`.
 
-    Its signatures are those of `signatures`; rerender is `serving_default`, too. The folder appears under its
+    Its signatures are those of `signatures`; rerender is `serving_default`, too. Beside the card are the requests of
+    `warmup`, if they are `warmup.available`, and TensorFlow Lite files. The folder appears under its
     final name when it is complete, so that a server that polls for versions never sees half of one.
 
     Args:
@@ -44,6 +46,7 @@ def export(
         version: 1 or more; by default the one after the highest there is.
         output: folder of all exported models; made if missing.
         provenance: what else the card says, such as the training's configuration and metrics; fit for JSON.
+        lite: TensorFlow Lite files by their format, as `lite.convert` makes them.
 
     Returns:
         The folder.
@@ -67,7 +70,7 @@ def export(
     faster = model.for_inference()
     functions = signatures.signatures(faster)
     functions |= signatures.bytes_signatures(faster, functions)
-    functions["factors"] = factors_signature(faster)
+    functions = {"serving_default": functions["rerender"], **functions}
     module = tf.Module()
     # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
     module.weights_by_path = {weight.path: weight.value for weight in faster.weights}
@@ -79,13 +82,22 @@ def export(
         tf.saved_model.save(
             module,
             str(temporary),
-            {"serving_default": functions["rerender"], **functions},
+            {**functions, "factors": factors_signature(faster)},
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),
         )
+        extra = temporary / CARD.parent
+        extra.mkdir(exist_ok=True)
+        if warmup.available():
+            warmup.write(temporary, name, functions)
+        for kind, content in (lite or {}).items():
+            (extra / f"{kind}.tflite").write_bytes(content)
+        card = _card(model, name, provenance or {})
+        if lite:
+            card["tflite"] = [f"{kind}.tflite" for kind in lite]
         for _ in range(_ATTEMPTS):
             number = version or _next_version(home)
-            _write_card(temporary, _card(model, name, number, provenance or {}))
+            _write_card(temporary, {**card, "version": number})
             # Temporary folders are private; this one's final form is as public as any other.
             temporary.chmod(home.stat().st_mode & 0o777)
             final = home / str(number)
@@ -118,12 +130,12 @@ def _next_version(home: pathlib.Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _card(model: DCIGN, name: str, version: int, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _card(model: DCIGN, name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The model card: what the model is, what it takes, where it comes from."""
     config = model.get_config()
     return {
         "name": name,
-        "version": version,
+        "version": 0,
         "exported": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "made_with": {
             "dcign_tf": dcign_tf.__version__,
@@ -140,13 +152,17 @@ def _card(model: DCIGN, name: str, version: int, provenance: Mapping[str, Any]) 
             }
             for factor in model.layout.extrinsic
         },
+        "limits": {
+            "images": signatures.MAX_IMAGES,
+            "pixels_of_a_picture": pictures.MAX_PIXELS,
+            "bytes_of_a_picture": pictures.MAX_BYTES,
+        },
         "config": {k: v for k, v in config.items() if k != "name"},
         **provenance,
     }
 
 
 def _write_card(folder: pathlib.Path, card: Mapping[str, Any]) -> None:
-    (folder / CARD).parent.mkdir(exist_ok=True)
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CARD).write_text(f"{text}\n", "utf-8")
     (folder / CARD).with_name("README.md").write_text(_readme(card), "utf-8")
@@ -156,7 +172,24 @@ def _readme(card: Mapping[str, Any]) -> str:
     """The card for people."""
     side, latents = card["image_size"], card["latents"]
     factors = card["factors"]
-    inputs = ", ".join(f"`{factor}` [N]" for factor in factors)
+    values = ", ".join(f"`{factor}` [N]" for factor in factors)
+    images, codes = f"`images` [N, {side}, {side}, 1]", f"`codes` [N, {latents}]"
+    encoded = f"`mean` [N, {latents}], `log_variance` [N, {latents}], {values}"
+    kept = f"{values} (NaN keeps what is shown)"
+    pictured = "`image_bytes` [N]"
+    rows = {
+        "serving_default": (f"{images}, {kept}", images),
+        "rerender": ("the same", "the same"),
+        "encode": (images, encoded),
+        "edit": (f"{codes}, {kept}", codes),
+        "decode": (codes, images),
+        "reconstruct": (images, images),
+        "rerender_bytes": (f"{pictured}, {kept}", pictured),
+        "encode_bytes": (pictured, encoded),
+        "decode_bytes": (codes, pictured),
+        "reconstruct_bytes": (pictured, pictured),
+    }
+    limits = card["limits"]
     lines = [
         f"# {card['name']}, version {card['version']}",
         "",
@@ -175,18 +208,13 @@ def _readme(card: Mapping[str, Any]) -> str:
         lines.append(f"| {factor} | {latent} | {low:.4g} | {high:.4g} | {facts['unit']} |")
     lines += [
         "",
-        "Signatures, for any number N of images; all tensors are float32, images lie in [0, 1], "
-        "factors are in their units:",
+        f"Signatures, for any number N from 1 to {limits['images']}; images are float32 in [0, 1], factors float32 in "
+        f"their units, pictures the bytes of a PNG, JPEG, GIF or BMP of at most {limits['pixels_of_a_picture']:,} "
+        "pixels, or of the PNG that is given back:",
         "",
         "| signature | takes | gives |",
         "|---|---|---|",
-        f"| `serving_default` | `images` [N, {side}, {side}, 1], {inputs} (NaN keeps what the "
-        "image shows) "
-        f"| `images` [N, {side}, {side}, 1] |",
-        f"| `encode` | `images` [N, {side}, {side}, 1] "
-        f"| `mean` [N, {latents}], `log_variance` [N, {latents}], {inputs} |",
-        f"| `decode` | `codes` [N, {latents}] | `images` [N, {side}, {side}, 1] |",
-        f"| `reconstruct` | `images` [N, {side}, {side}, 1] | `images` [N, {side}, {side}, 1] |",
+        *(f"| `{signature}` | {taken} | {given} |" for signature, (taken, given) in rows.items()),
         "",
     ]
     for title in ("data", "training", "metrics"):

@@ -1,5 +1,6 @@
 """Refusals inside of a graph: what is wrong with an input is told by whoever runs the graph, Python or not."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -35,6 +36,12 @@ def after(checked: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """`value`, once the check is through: without this, it would be worked on meanwhile."""
     with tf.control_dependencies([checked]):
         return tf.identity(value)
+
+
+def reason(message: str) -> str:
+    """What was refused, in `require`'s words if they are somewhere in TensorFlow's."""
+    found = re.search(r"assertion failed: \[(.*)\]", message)
+    return found[1] if found else message.strip().splitlines()[0]
 
 
 def _text(word: str | tf.Tensor) -> tf.Tensor:

@@ -36,6 +36,7 @@ def signatures(model: DCIGN) -> dict[str, Any]:
 
         rerender      images [N, S, S, 1], <factor> [N] (NaN keeps it) -> images [N, S, S, 1]
         encode        images [N, S, S, 1] -> mean [N, L], log_variance [N, L], <factor> [N]
+        edit          codes [N, L], <factor> [N] (NaN keeps it) -> codes [N, L]
         decode        codes [N, L] -> images [N, S, S, 1]
         reconstruct   images [N, S, S, 1] -> images [N, S, S, 1]
 
@@ -61,7 +62,12 @@ def signatures(model: DCIGN) -> dict[str, Any]:
         return unchecked["rerender"](images, **_checked_values(values, limits, tf.shape(images)[0]))
 
     def encode(images: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        return unchecked["encode"](_checked_images(images, side))
+        encoded = unchecked["encode"](_checked_images(images, side))
+        return {**encoded, **unchecked["infer"](encoded["mean"])}
+
+    def edit(codes: tf.Tensor, **values: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        codes = _checked_codes(codes, latents)
+        return unchecked["edit"](codes, **_checked_values(values, limits, tf.shape(codes)[0]))
 
     def decode(codes: tf.Tensor) -> Mapping[str, tf.Tensor]:
         return unchecked["decode"](_checked_codes(codes, latents))
@@ -71,8 +77,8 @@ def signatures(model: DCIGN) -> dict[str, Any]:
 
     unchecked = unchecked_functions(model)
     return {
-        function.__name__: _concrete(function, model)
-        for function in (rerender, encode, decode, reconstruct)
+        function.__name__: concrete(function, model)
+        for function in (rerender, encode, edit, decode, reconstruct)
     }
 
 
@@ -119,21 +125,29 @@ def bytes_signatures(model: DCIGN, functions: Mapping[str, Function]) -> dict[st
         return {"image_bytes": pictures.write(found["images"])}
 
     return {
-        function.__name__: _concrete(function, model)
+        function.__name__: concrete(function, model)
         for function in (rerender_bytes, encode_bytes, decode_bytes, reconstruct_bytes)
     }
 
 
 def unchecked_functions(model: DCIGN) -> dict[str, Function]:
-    """What `signatures` does behind its checks, as Python functions."""
+    """What `signatures` does behind its checks, as Python functions.
+
+    encode gives mean and log_variance only; infer, codes [N, L] -> <factor> [N], the rest.
+    """
 
     def rerender(images: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"images": _single(model.rerender(images, **values))}
 
     def encode(images: tf.Tensor) -> dict[str, tf.Tensor]:
         mean, log_variance = model.encode(images)
-        inferred = {f: _single(value) for f, value in model.infer_from_codes(mean).items()}
-        return {"mean": _single(mean), "log_variance": _single(log_variance), **inferred}
+        return {"mean": _single(mean), "log_variance": _single(log_variance)}
+
+    def infer(codes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {factor: _single(v) for factor, v in model.infer_from_codes(codes).items()}
+
+    def edit(codes: tf.Tensor, **values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"codes": _single(model.edit(codes, **values))}
 
     def decode(codes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"images": _single(model.decode(codes))}
@@ -141,19 +155,20 @@ def unchecked_functions(model: DCIGN) -> dict[str, Function]:
     def reconstruct(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"images": _single(model(images))}
 
-    return {f.__name__: f for f in (rerender, encode, decode, reconstruct)}
+    functions = (rerender, encode, infer, edit, decode, reconstruct)
+    return {function.__name__: function for function in functions}
 
 
-def _check(model: DCIGN) -> None:
-    if not model.calibrated:
-        raise DcignError(UNCALIBRATED)
-    taken = _NAMES & set(model.layout.extrinsic)
-    if taken:
-        raise DcignError(f"a factor of this model is named {taken.pop()}, as an input or output is")
+def concrete(function: Function, model: DCIGN) -> Any:
+    """Traces a function of tensors that are named as in `signatures`, for any number of them.
 
+    Args:
+        function: its keyword arguments, if it takes any, are the factors.
+        model: says how large the tensors are, and which factors there are.
 
-def _concrete(function: Function, model: DCIGN) -> Any:
-    """Traces a function for any number of whatever its arguments are named after."""
+    Returns:
+        The concrete function.
+    """
     side, latents = model.image_size, model.layout.latents
     specs = {
         "images": tf.TensorSpec([None, side, side, 1], tf.float32, "images"),
@@ -194,6 +209,14 @@ def _checked_codes(codes: tf.Tensor, latents: int) -> tf.Tensor:
     inside = tf.reduce_all(tf.abs(codes) <= MAX_LATENT)
     complaint = f"codes: some latents are not finite, or beyond {MAX_LATENT:g}, as no code is"
     return after(require(inside, (lambda: inside, lambda: [complaint])), codes)
+
+
+def _check(model: DCIGN) -> None:
+    if not model.calibrated:
+        raise DcignError(UNCALIBRATED)
+    taken = _NAMES & set(model.layout.extrinsic)
+    if taken:
+        raise DcignError(f"a factor of this model is named {taken.pop()}, as an input or output is")
 
 
 class _Limits(NamedTuple):
