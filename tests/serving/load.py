@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -30,6 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 import urllib3
 from PIL import Image
 
@@ -243,7 +245,16 @@ def _requests(local: engine.Engine) -> tuple[dict[str, list[_Request]], dict[str
     good: dict[str, list[_Request]] = collections.defaultdict(list)
     bad: dict[str, list[_Request]] = collections.defaultdict(list)
 
-    def add(kind: str, ask: Callable[[_Asker], Any], expected: Any) -> None:
+    latents = functions["decode"].structured_input_signature[1]["codes"].shape[1]
+
+    def call(name: str, **inputs: Any) -> dict[str, Any]:
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        return {key: value.numpy() for key, value in functions[name](**tensors).items()}
+
+    def add(kind: str, method: str, arguments: tuple[Any, ...], expected: Any) -> None:
+        def ask(asker: _Asker) -> Any:
+            return getattr(asker.client, method)(*arguments)
+
         (bad if expected is None else good)[kind].append(_Request(kind, ask, expected))
 
     for number in range(_POOL):
@@ -251,56 +262,22 @@ def _requests(local: engine.Engine) -> tuple[dict[str, list[_Request]], dict[str
         values = {f: rng.uniform(*ends) for f, ends in local.factor_ranges.items()}
         values[list(values)[number % len(values)]] = float("nan")
         contents = [_png(image) for image in _smooth(rng, 1 + number % 2, side + 7)]
-        codes = rng.normal(size=[1 + number % 3, len(_means(functions, images)[0])])
-        codes = codes.astype(np.float32)
+        codes = rng.normal(size=[1 + number % 3, latents]).astype(np.float32)
         many = {f: np.full(len(contents), v, np.float32) for f, v in values.items()}
-
-        def call(name: str, **inputs: Any) -> dict[str, Any]:
-            return {k: v.numpy() for k, v in functions[name](**_tensors(inputs)).items()}
-
-        add(
-            "re-render arrays",
-            lambda a, i=images, v=values: a.client.rerender(i, v),
-            local.rerender(images, values),
-        )
-        add("infer from arrays", lambda a, i=images: a.client.infer(i), local.infer(images))
-        add(
-            "reconstruct arrays",
-            lambda a, i=images: a.client.reconstruct(i),
-            local.reconstruct(images),
-        )
-        add(
-            "decode",
-            lambda a, c=codes: a.client.decode(c),
-            call("decode", codes=codes)["images"],
-        )
-        add(
-            "re-render files",
-            lambda a, c=contents, v=values: a.client.rerender(c, v),
-            list(call("rerender_bytes", image_bytes=contents, **many)["image_bytes"]),
-        )
-        add(
-            "infer from files",
-            lambda a, c=contents: a.client.infer(c),
-            {
-                k: v
-                for k, v in call("encode_bytes", image_bytes=contents).items()
-                if k in local.factor_ranges
-            },
-        )
         factor, (low, high) = list(local.factor_ranges.items())[number % len(local.factor_ranges)]
-        add(
-            "malformed: out of range",
-            lambda a, i=images, f=factor, v=2 * high - low: a.client.rerender(i, {f: v}),
-            None,
-        )
-        add("malformed: no pixels", lambda a, i=images: a.client.infer(i + np.nan), None)
-        add("malformed: code", lambda a, c=codes: a.client.decode(c[:, :-1]), None)
-        add(
-            "malformed: no picture",
-            lambda a, c=contents[0][: 20 + number]: a.client.infer([c]),
-            None,
-        )
+        wrong = {factor: 2 * high - low}
+        read = call("encode_bytes", image_bytes=contents)
+        add("re-render arrays", "rerender", (images, values), local.rerender(images, values))
+        add("infer from arrays", "infer", (images,), local.infer(images))
+        add("reconstruct arrays", "reconstruct", (images,), local.reconstruct(images))
+        add("decode", "decode", (codes,), call("decode", codes=codes)["images"])
+        drawn = call("rerender_bytes", image_bytes=contents, **many)["image_bytes"]
+        add("re-render files", "rerender", (contents, values), list(drawn))
+        add("infer from files", "infer", (contents,), {f: read[f] for f in local.factor_ranges})
+        add("malformed: out of range", "rerender", (images, wrong), None)
+        add("malformed: no pixels", "infer", (images + np.nan,), None)
+        add("malformed: code", "decode", (codes[:, :-1],), None)
+        add("malformed: no picture", "infer", ([contents[0][: 20 + number]],), None)
     bodies = [
         b"",
         b"{",
@@ -315,22 +292,10 @@ def _requests(local: engine.Engine) -> tuple[dict[str, list[_Request]], dict[str
         b'{"signature_name": "encode_bytes", "instances": [{"b64": "%%%%"}]}',
     ]
     for body in bodies:
-        bad["malformed: body"].append(
-            _Request("malformed: body", lambda a, b=body: _post(a, b), None, "REST")
-        )
+        ask = functools.partial(_post, body=body)
+        bad["malformed: body"].append(_Request("malformed: body", ask, None, "REST"))
     bad["malformed: hangs up"].append(_Request("malformed: hangs up", _hang_up, None, "REST"))
     return good, bad
-
-
-def _means(functions: Any, images: np.ndarray) -> np.ndarray:
-    found: np.ndarray = functions["encode"](**_tensors({"images": images}))["mean"].numpy()
-    return found
-
-
-def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
-    import tensorflow as tf
-
-    return {key: tf.constant(value) for key, value in inputs.items()}
 
 
 def _post(asker: _Asker, body: bytes) -> Any:
