@@ -77,7 +77,7 @@ class Client:
 
     Args:
         url: http://host:8501 for REST or grpc://host:8500; https:// and grpcs:// encrypt. gRPC needs the package
-            tensorflow-serving-api (`pip install 'dcign_tf[serving]'`) and is much faster for arrays.
+            tensorflow-serving-api (`pip install 'dcign_tf[serving]'`); REST spells every number of an array out.
         model: its name on the server.
         version: a version; by default the latest that the server has loaded.
         label: a version label of the server's configuration instead, such as "stable".

@@ -70,6 +70,7 @@ def export(
     faster = model.for_inference()
     functions = signatures.signatures(faster)
     functions |= signatures.bytes_signatures(faster, functions)
+    functions["factors"] = factors_signature(faster)
     functions = {"serving_default": functions["rerender"], **functions}
     module = tf.Module()
     # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
@@ -82,7 +83,7 @@ def export(
         tf.saved_model.save(
             module,
             str(temporary),
-            {**functions, "factors": factors_signature(faster)},
+            functions,
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),
         )
