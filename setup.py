@@ -4,12 +4,14 @@ import pathlib
 
 import setuptools
 
-_COMMANDS = ("data", "train", "evaluate", "rerender", "export", "benchmark")
+_COMMANDS = ("data", "train", "evaluate", "rerender", "export", "view", "benchmark")
 
 _TABLES = ["pyarrow>=15"]  # Tables of images in Parquet; before 15, reading one could run its code.
 
-# What TensorFlow Serving's requests are made of.
-_SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
+# dcign-view saves MP4 with it; everything else it does without.
+_VIDEO = ["av>=14"]
+# What TensorFlow Serving's requests are made of, for the client's gRPC; its REST needs nothing more.
+_SERVING = ["grpcio>=1.60", "tensorflow-serving-api>=2.21,<2.22"]
 # Finds faces in photographs, with the model that it ships.
 _PHOTOS = ["scikit-image>=0.24"]
 
@@ -21,12 +23,19 @@ _DEVELOPMENT = [
     # A formatter's next release formats differently: pinned to one series.
     "ruff>=0.17,<0.18",
     "mypy>=2,<3",
+    # Drives the Chromium that the tests of pages run in.
+    "playwright>=1.50",
     # The independent renderer that the tests compare ours with.
     "embreex>=2.17",
+    # What runs the notebook.
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
     # The schemas and the parser of the examples of deployments.
     "kubernetes-validate>=1.29",
     "pyyaml>=6",
     *_TABLES,
+    *_VIDEO,
     *_SERVING,
     *_PHOTOS,
 ]
@@ -54,8 +63,17 @@ setuptools.setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
-    packages=setuptools.find_packages(include=["dcign_tf", "dcign_tf.*"]),
-    package_data={"dcign_tf": ["py.typed"]},
+    packages=[
+        *setuptools.find_packages(include=["dcign_tf", "dcign_tf.*"]),
+        # What stands in saved_models ships inside of the package: `dcign_tf.serving.shipped` finds it there.
+        "dcign_tf.shipped_models",
+    ],
+    package_dir={"dcign_tf.shipped_models": "saved_models"},
+    package_data={
+        "dcign_tf": ["py.typed"],
+        "dcign_tf.serving.viewer": ["page/*", "samples/*.png"],
+        "dcign_tf.shipped_models": ["faces/**", "chairs/**"],
+    },
     python_requires=">=3.11",
     install_requires=[
         # One minor version of each: the `.keras` format and bit-for-bit repeatable training are tested with these.
@@ -65,6 +83,7 @@ setuptools.setup(
         "tf-keras>=2.21,<2.22",  # What tensorflow-probability needs beside Keras 3.
         "tensorboard>=2.20",
         "grpcio>=1.60",  # TensorFlow's and TensorBoard's, too.
+        "werkzeug>=3",  # dcign-view's server; it comes with TensorBoard anyway.
         "numpy>=1.26",
         "scipy>=1.11",
         "scikit-learn>=1.5",
@@ -74,6 +93,7 @@ setuptools.setup(
         "matplotlib>=3.8",
         "absl-py>=2.1",
         "tqdm>=4.66",
+        "urllib3>=2.2",
     ],
     extras_require={
         "dev": _DEVELOPMENT,
@@ -81,6 +101,7 @@ setuptools.setup(
         "serving": _SERVING,
         "tables": _TABLES,
         "photos": _PHOTOS,
+        "video": _VIDEO,
     },
     entry_points={
         "console_scripts": [f"dcign-{name} = dcign_tf.cli.{name}:main_entry" for name in _COMMANDS]

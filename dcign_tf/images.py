@@ -42,7 +42,9 @@ _OTHER_KINDS = (
 
 
 def read_image(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str | None = None
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Reads a PNG or JPEG of any size, color mode, bit depth and orientation as a grey image.
 
@@ -53,15 +55,16 @@ def read_image(
     Args:
         source: a file's name, or its bytes.
         name: what to call the image in errors; the file's name by default.
+        max_pixels: more than this many are refused before any is decoded.
 
     Returns:
         float32 [H, W] in [0, 1].
 
     Raises:
-        DcignError: the file cannot be read, is no PNG or JPEG, is damaged, or has more than `MAX_PIXELS`
+        DcignError: the file cannot be read, is no PNG or JPEG, is damaged, or has more than `max_pixels`
             pixels or `MAX_SIDE` along a side. That is found out before any pixel is decoded.
     """
-    return _decode(source, name, MAX_PIXELS, _grey)
+    return _decode(source, name, max_pixels, _grey)
 
 
 def read_grey(
@@ -100,7 +103,7 @@ def _decode(
         data = bytes(source)
     else:
         name = name or os.fspath(source)
-        data = _read_bytes(source, name)
+        data = read_bytes(source, name)
     opener: type[ImageFile.ImageFile]
     if data.startswith(_PNG):
         kind, opener = "PNG", PngImagePlugin.PngImageFile
@@ -132,7 +135,12 @@ def _decode(
         raise DcignError(f"{name}: a damaged or truncated {kind} ({detail})") from error
 
 
-def _read_bytes(path: str | os.PathLike[str], name: str) -> bytes:
+def read_bytes(path: str | os.PathLike[str], name: str) -> bytes:
+    """Reads a file that may be an image, called `name` in errors.
+
+    Raises:
+        DcignError: it cannot be read, or has more than `MAX_BYTES`.
+    """
     try:
         with open(path, "rb") as file:
             data = files.read_at_most(file, MAX_BYTES + 1)

@@ -1,5 +1,7 @@
 """Makes the README's pictures: faces and chairs straight from the renderer, and those that runs left behind.
 
+And those that dcign-view offers to start from, which ship with the package.
+
 python docs/make_pictures.py [path of ICT-FaceKit]
 """
 
@@ -11,12 +13,17 @@ import numpy as np
 
 from dcign_tf import images
 from dcign_tf.datasets.chair_scenes import AZIMUTHS, ELEVATIONS, ChairConfig, ChairSampler
+from dcign_tf.datasets.scenes import SceneConfig, SceneSampler
 from dcign_tf.scenes import builtin_chair, load_source
 from dcign_tf.scenes.morphable import MorphableModel
 from dcign_tf.scenes.render import render
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PICTURES = _ROOT / "docs" / "pictures"
+_SAMPLES = _ROOT / "dcign_tf" / "serving" / "viewer" / "samples"
+# Of the first 32 test heads in these ranges, and of the first 24 test chairs; chosen by eye, to be told apart.
+_HEADS = (24, 0, 10, 3, 15, 22, 4, 11, 29, 26)
+_CHAIRS = (0, 2, 5, 7, 9, 12, 14, 17, 20, 22)
 _FROM_RUNS = {
     "faces_ict/turned_and_raised.png": "turned_and_raised.png",
     "faces_ict/relit.png": "relit.png",
@@ -35,14 +42,31 @@ def eight_faces(model: MorphableModel, seed: int) -> np.ndarray:
     return np.concatenate(list(faces[..., 0]), axis=1) / np.float32(255)
 
 
+def heads() -> np.ndarray:
+    """The first 32 test heads in moderate poses; uint8 [32, S, S, 1]."""
+    config = SceneConfig(
+        image_size=150,
+        group_size=8,
+        azimuth_range=(-50.0, 50.0),
+        elevation_range=(-15.0, 15.0),
+        light_range=(-60.0, 60.0),
+    )
+    sampler = SceneSampler(config)
+    return np.concatenate([sampler.group("test", "mixed", index).images for index in range(4)])
+
+
 def chairs() -> np.ndarray:
-    """The first 24 chairs of the test set, each from somewhere; float32 [3 S, 8 S] in [0, 1]."""
+    """The first 24 chairs of the test set, each from somewhere; uint8 [24, S, S, 1]."""
     sampler = ChairSampler(ChairConfig(image_size=150, supersample=3))
     rng = np.random.default_rng(2)
     meshes = [builtin_chair.mesh(sampler.chair("test", number)) for number in range(24)]
-    seen = sampler.render(meshes, rng.choice(AZIMUTHS, 24), rng.choice(ELEVATIONS, 24))
-    rows = [np.concatenate(list(row), axis=1) for row in seen[..., 0].reshape(3, 8, 150, 150)]
-    return np.concatenate(rows) / np.float32(255)
+    return sampler.render(meshes, rng.choice(AZIMUTHS, 24), rng.choice(ELEVATIONS, 24))
+
+
+def in_rows(pictures: np.ndarray) -> np.ndarray:
+    """Pictures [N, S, S, 1], eight to a row; [N / 8 S, 8 S]."""
+    rows = pictures[..., 0].reshape(-1, 8, *pictures.shape[1:3])
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
 def main(arguments: list[str]) -> None:
@@ -51,7 +75,12 @@ def main(arguments: list[str]) -> None:
     images.write_png(
         _PICTURES / "builtin_faces.png", eight_faces(load_source("builtin_face", None), 3)
     )
-    images.write_png(_PICTURES / "builtin_chairs.png", chairs())
+    seats = chairs()
+    images.write_png(_PICTURES / "builtin_chairs.png", in_rows(seats))
+    _SAMPLES.mkdir(exist_ok=True)
+    for kind, pictures, chosen in (("head", heads(), _HEADS), ("chair", seats, _CHAIRS)):
+        for position, number in enumerate(chosen):
+            images.write_png(_SAMPLES / f"{kind}_{position}.png", pictures[number])
     if arguments:
         faces = eight_faces(load_source("ict_facekit", arguments[0]), 3)
         images.write_png(_PICTURES / "ict_faces.png", faces)

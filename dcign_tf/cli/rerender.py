@@ -1,6 +1,7 @@
 """Turns, raises and re-lights what a picture shows.
 
 Examples:
+  dcign-rerender --image=face.png --azimuth=-60:60:7
   dcign-rerender --model=runs/faces --image=face.png --azimuth=-60:60:7
   dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
@@ -8,6 +9,8 @@ Examples:
   dcign-rerender --model=runs/photos --image=me.jpg --crop=face --cut_out --azimuth=-45:45:7
 
   dcign-rerender --model=runs/chairs --sample=3 --set=spin=0:330:12
+
+  dcign-rerender --server=http://localhost:8501 --model=faces --image=face.png --azimuth=-60:60:7
 
 The model (a trained network) reads one image, sets one or two factors to other values and renders the result: a
 strip or a grid as a PNG, and an animated GIF beside it. Images may be any PNG or JPEG; their central square is
@@ -25,10 +28,12 @@ from absl import flags
 
 from dcign_tf import errors
 from dcign_tf.cli import common
-from dcign_tf.serving import NAMED_FACTORS
+from dcign_tf.serving import NAMED_FACTORS, server_address
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from dcign_tf.serving import rerender
 
 _VALUES = "degrees: a number, a list such as -30,0,30, or start:stop:count such as -60:60:7"
 
@@ -36,7 +41,15 @@ FLAGS = common.command_flags()
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made",
+    "a workdir of dcign-train, a .keras file, or a folder that dcign-export made; by default the model of faces "
+    "that ships with dcign_tf",
+    flag_values=FLAGS,
+)
+_SERVER = flags.DEFINE_string(
+    "server",
+    None,
+    "TensorFlow Serving's address, http://host:8501 or grpc://host:8500, for a model that runs there; --model is "
+    "then its name on the server, by default faces",
     flag_values=FLAGS,
 )
 _IMAGES = flags.DEFINE_multi_string(
@@ -89,31 +102,42 @@ _GIF = flags.DEFINE_boolean(
 def main(argv: list[str]) -> None:
     """Checks all that can be checked without TensorFlow, then renders and writes."""
     del argv
-    if not _MODEL.value:
-        raise errors.UsageError("--model: required; a workdir, a .keras file or an exported model")
+    if _SERVER.value is not None:
+        server_address.parse_address(_SERVER.value, "--server")
+        if _SAMPLES.value:
+            raise errors.UsageError(
+                "--sample: needs a workdir, which a server does not have; give --image with --server"
+            )
     if bool(_IMAGES.value) == bool(_SAMPLES.value):
         raise errors.UsageError("--image: give one or more of --image, or of --sample, not both")
     if "" in _IMAGES.value:
         raise errors.UsageError("--image: got an empty name, must be a PNG or JPEG file")
     from dcign_tf import images
+    from dcign_tf.serving import shipped
 
     wanted = _wanted()
     output = _output_path()
+    model: str | pathlib.Path
+    if _SERVER.value is not None:
+        model = "faces" if _MODEL.value is None else _MODEL.value
+    else:
+        model = _MODEL.value or shipped.find()
     pictures = _pictures()
 
     import numpy as np
 
-    from dcign_tf.serving import engine as engines
-    from dcign_tf.serving import rerender, samples
+    from dcign_tf.serving import rerender
 
-    engine = engines.open_engine(_MODEL.value)
+    engine = _engine(model)
     rerender.check_values(engine, wanted, len(pictures) or len(_SAMPLES.value))
     if pictures:
         names = list(_IMAGES.value)
         inputs = np.stack([images.fit_square(picture, engine.image_size) for picture in pictures])
     else:
+        from dcign_tf.serving import samples
+
         names = [f"test image {number}" for number in _SAMPLES.value]
-        inputs = samples.held_out(_MODEL.value, _SAMPLES.value, engine.image_size)
+        inputs = samples.held_out(model, _SAMPLES.value, engine.image_size)
     result = rerender.rerender(engine, inputs, wanted)
 
     files = {output: images.png_bytes(result.sheet)}
@@ -153,6 +177,17 @@ def _pictures() -> list["np.ndarray"]:
             print(f"{path}: found {found}; used the square {corners}")
         pictures.append(faces.cut_out(cropped.image) if _CUT_OUT.value else cropped.image)
     return pictures
+
+
+def _engine(model: str | pathlib.Path) -> "rerender.Engine":
+    """The model of this name on the server, or at this place here."""
+    if _SERVER.value is not None:
+        from dcign_tf.serving.client import Client
+
+        return Client(_SERVER.value, str(model))
+    from dcign_tf.serving import engine
+
+    return engine.open_engine(model)
 
 
 def _wanted() -> dict[str, tuple[float, ...]]:

@@ -25,6 +25,7 @@ class Engine:
         image_size: S.
         factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
         units: for each extrinsic factor, of its values: `dcign_tf.units`.
+        intrinsic: which latents belong to no extrinsic factor; bool [L].
         signatures: the functions of `signatures.signatures`, of this process or of a SavedModel.
         periods: of those factors whose values close and have no ends.
     """
@@ -32,6 +33,7 @@ class Engine:
     image_size: int
     factor_ranges: Mapping[str, tuple[float, float]]
     units: Mapping[str, str]
+    intrinsic: np.ndarray
     signatures: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]]
     periods: Mapping[str, float] = dataclasses.field(default_factory=dict, kw_only=True)
 
@@ -45,11 +47,8 @@ class Engine:
         Returns:
             float32 [N, S, S, 1].
         """
-        given = {
-            factor: np.broadcast_to(np.asarray(values.get(factor, np.nan), np.float32), len(images))
-            for factor in self.factor_ranges
-        }
-        return self._call("rerender", images=images, **given)["images"]
+        settings = self._settings(values, len(images))
+        return self._call("rerender", images=images, **settings)["images"]
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Encodes and decodes images; float32 [N, S, S, 1]."""
@@ -57,8 +56,39 @@ class Engine:
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Reads the extrinsic factors off images; for each factor its value, float32 [N]."""
+        return self.encode(images)[1]
+
+    def encode(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The codes of images and what they tell.
+
+        Args:
+            images: float32 [N, S, S, 1].
+
+        Returns:
+            The posterior's means, float32 [N, L], and for each factor its value, float32 [N].
+        """
         encoded = self._call("encode", images=images)
-        return {factor: encoded[factor] for factor in self.factor_ranges}
+        return encoded["mean"], {factor: encoded[factor] for factor in self.factor_ranges}
+
+    def render(self, codes: np.ndarray, values: Mapping[str, Any]) -> np.ndarray:
+        """Renders codes with some factors set to other values.
+
+        Args:
+            codes: float32 [N, L].
+            values: as in `rerender`.
+
+        Returns:
+            float32 [N, S, S, 1].
+        """
+        edited = self._call("edit", codes=codes, **self._settings(values, len(codes)))["codes"]
+        return self._call("decode", codes=edited)["images"]
+
+    def _settings(self, values: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+        """A value of every factor for each of `count` images; NaN where none is given."""
+        return {
+            factor: np.broadcast_to(np.asarray(values.get(factor, np.nan), np.float32), count)
+            for factor in self.factor_ranges
+        }
 
     def _call(self, name: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Calls a signature on a bounded number of images at a time."""
@@ -88,6 +118,7 @@ def engine_of(model: DCIGN) -> Engine:
         model.image_size,
         model.factor_ranges,
         dict(model.units),
+        model.layout.masks[-1],
         functions,
         faster,
         periods=model.periods,
@@ -104,7 +135,7 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
     Raises:
         DcignError: there is nothing there, something else, or a model that was not calibrated.
     """
-    folder = _saved_model_folder(pathlib.Path(path))
+    folder = saved_model_folder(pathlib.Path(path))
     if folder is not None:
         return _open_saved_model(folder)
     file = keras_file(path)
@@ -143,7 +174,7 @@ def keras_file(path: str | os.PathLike[str]) -> pathlib.Path:
     )
 
 
-def _saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
+def saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
     """The SavedModel at a path or, of several versions, the latest; None where there is none."""
     if (path / "saved_model.pb").is_file():
         return path
@@ -166,6 +197,9 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         units = {factor: str(facts["unit"]) for factor, facts in card["factors"].items()}
         periods = {f: float(v["period"]) for f, v in card["factors"].items() if "period" in v}
         size = int(card["image_size"])
+        intrinsic = np.ones(int(card["latents"]), bool)
+        for facts in card["factors"].values():
+            intrinsic[facts["latents"]] = False
     except OSError as error:
         raise DcignError(
             f"{folder}: not a model that dcign-export made: it has no {export.CARD} "
@@ -180,14 +214,16 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         detail = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DcignError(f"{folder}: a damaged SavedModel: {detail}") from error
     found = dict(loaded.signatures)
-    wanted = {"rerender": "serving_default", "encode": "encode", "reconstruct": "reconstruct"}
-    if not found.keys() >= set(wanted.values()):
+    wanted = {"rerender": "serving_default"}
+    wanted |= {name: name for name in ("encode", "edit", "decode", "reconstruct")}
+    if missing := set(wanted.values()) - found.keys():
         raise DcignError(
-            f"{folder}: not a model that dcign-export made: its signatures are {sorted(found)}"
+            f"{folder}: not a model that this version's dcign-export made: its signatures are "
+            f"{sorted(found)}, without {sorted(missing)}; export it again"
         )
     functions = {name: found[signature] for name, signature in wanted.items()}
     # The object that owns the variables must live as long as the functions that use them.
-    return _KeepingEngine(size, ranges, units, functions, loaded, periods=periods)
+    return _KeepingEngine(size, ranges, units, intrinsic, functions, loaded, periods=periods)
 
 
 @dataclasses.dataclass(frozen=True)

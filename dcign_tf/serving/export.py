@@ -18,6 +18,7 @@ import dcign_tf
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
 from dcign_tf.serving import pictures, signatures, warmup
+from dcign_tf.serving.description import factors_signature
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
 
@@ -69,6 +70,7 @@ def export(
     faster = model.for_inference()
     functions = signatures.signatures(faster)
     functions |= signatures.bytes_signatures(faster, functions)
+    functions["factors"] = factors_signature(faster)
     functions = {"serving_default": functions["rerender"], **functions}
     module = tf.Module()
     # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
@@ -188,6 +190,7 @@ def _readme(card: Mapping[str, Any]) -> str:
         "encode_bytes": (pictured, encoded),
         "decode_bytes": (codes, pictured),
         "reconstruct_bytes": (pictured, pictured),
+        "factors": ("`factor` [N], names", "`index`, `low`, `high`, `unit`, each [N]"),
     }
     limits = card["limits"]
     lines = [

@@ -17,7 +17,11 @@ from dcign_tf.serving import NAMED_FACTORS
 if (
     TYPE_CHECKING
 ):  # It needs TensorFlow, and mistakes on a command line should not have to wait for that.
-    from dcign_tf.serving.engine import Engine
+    from dcign_tf.serving import engine
+    from dcign_tf.serving.client import Client
+
+    # One on this machine, or one on a server.
+    Engine = engine.Engine | Client
 
 MAX_VALUES = 50
 MAX_RENDERED = 1000
@@ -91,7 +95,7 @@ def check_values(engine: "Engine", wanted: Mapping[str, Sequence[float]], images
     """Checks that a model can render what is asked for.
 
     Args:
-        engine: the model.
+        engine: the model, here or on a server.
         wanted: for some factors the values they shall take.
         images: how many input images there are.
 

@@ -1,5 +1,7 @@
-"""Held-out images to try a model on, from the data it was trained on."""
+"""Pictures to try a model on: held-out ones of its own data, or those that come with it or with this package."""
 
+import contextlib
+import importlib.resources
 import json
 import os
 import pathlib
@@ -7,9 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dcign_tf import images as image_files
 from dcign_tf.datasets.samplers import config_from_dict
 from dcign_tf.datasets.source import open_source
 from dcign_tf.errors import DcignError, UsageError
+from dcign_tf.serving import export
+from dcign_tf.serving.engine import Engine, saved_model_folder
+
+_MOST = 12
+# Where an exported model may bring its own.
+_EXPORTED = export.CARD.with_name("samples")
 
 
 def held_out(
@@ -77,3 +86,39 @@ def mixed(
             f"{path}: the data's images are {images.shape[1]} pixels wide, the model's {image_size}"
         )
     return images[:count].astype(np.float32) / 255
+
+
+def pictures_for(path: str | os.PathLike[str], engine: Engine) -> list[np.ndarray]:
+    """Some pictures that fit a model.
+
+    They are, whichever is there first: those in `samples` beside the card of an exported model; held-out images of
+    the data that a workdir's model was trained on; built-in heads or chairs, drawn once and kept in this package, for
+    a model that has their factors.
+
+    Args:
+        path: where the model is, as in `engine.open_engine`.
+        engine: that model.
+
+    Returns:
+        float32 [H, W] in [0, 1], each; none for a model of other things whose data are not here.
+
+    Raises:
+        DcignError: a picture that was exported with the model is damaged.
+    """
+    folder = saved_model_folder(pathlib.Path(path))
+    if folder is not None:
+        if files := sorted((folder / _EXPORTED).glob("*.png")):
+            return [image_files.read_image(file) for file in files[:_MOST]]
+    elif pathlib.Path(path, "config.json").is_file():
+        with contextlib.suppress(DcignError):  # The data may be gone by now.
+            return list(mixed(path, "test", _MOST, engine.image_size, "--model")[..., 0])
+    factors = tuple(engine.factor_ranges)
+    if {"azimuth", "light_azimuth"} <= set(factors):
+        kind = "head"
+    elif factors == ("azimuth",):
+        kind = "chair"
+    else:
+        return []
+    package = importlib.resources.files("dcign_tf.serving.viewer").joinpath("samples")
+    found = sorted((f for f in package.iterdir() if f.name.startswith(kind)), key=lambda f: f.name)
+    return [image_files.read_image(file.read_bytes(), file.name) for file in found]

@@ -46,7 +46,9 @@ def write(folder: pathlib.Path, name: str, functions: Mapping[str, Any]) -> None
 
 
 def _example(spec: tf.TensorSpec, functions: Mapping[str, Any]) -> Any:
-    """One image, code, picture, or value of a factor, that every model takes."""
+    """One image, code, picture, value or name of a factor, that every model takes."""
+    if spec.name == "factor":
+        return sorted({*functions["encode"].structured_outputs} - {"mean", "log_variance"})[:1]
     if spec.dtype == tf.string:
         side = functions["decode"].structured_outputs["images"].shape[1]
         return [tf.io.encode_png(tf.zeros([side, side, 1], tf.uint8)).numpy()]

@@ -22,6 +22,7 @@ _MODULES = (
     "dcign_tf.cli.evaluate",
     "dcign_tf.cli.rerender",
     "dcign_tf.cli.export",
+    "dcign_tf.cli.view",
     "dcign_tf.cli.benchmark",
 )
 

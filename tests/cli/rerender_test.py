@@ -1,16 +1,20 @@
 """One image in, a strip or grid and an animation out; or one line that says why not."""
 
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import dcign_tf
 from dcign_tf import images
 from dcign_tf.cli import common, rerender
 from dcign_tf.serving import export
-from tests.serving import tiny
+from tests.serving import served, tiny
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +87,78 @@ def test_flags_choose_what_is_written_and_where(workdir: pathlib.Path, place: pa
     np.testing.assert_allclose(ours, images.read_image("to/grid.png"), atol=1.5 / 255)
 
 
+@pytest.mark.parametrize("interface", ["rest", "grpc"])
+def test_a_model_on_a_server(interface: str, place: pathlib.Path) -> None:
+    there = served.served()
+    factor, (low, high) = next(iter(there.local.factor_ranges.items()))
+    wanted = ["--image=../face.jpg", f"--set={factor}={low}:{high}:3"]
+    model = () if there.name == "faces" else (f"--model={there.name}",)
+    url = getattr(there, interface)
+    assert _run(f"--server={url}", *model, *wanted, "--output=there.png") == 0
+    assert _written(place) == ["there.gif", "there.png"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dcign_tf.serving.engine.open_engine", lambda _: there.local)
+        assert _run("--model=here", *wanted, "--output=here.png") == 0
+    ours = images.read_image("here.png")
+    np.testing.assert_allclose(ours, images.read_image("there.png"), atol=1.5 / 255)
+
+
+def test_a_server_needs_no_tensorflow_here(place: pathlib.Path) -> None:
+    there = served.served()
+    factor, (low, _) = next(iter(there.local.factor_ranges.items()))
+    arguments = [f"--server={there.rest}", f"--model={there.name}", "--image=../face.jpg"]
+    program = f"""if True:
+        import sys
+        sys.modules["tensorflow"] = None
+        from dcign_tf.cli import rerender
+        sys.argv = ["dcign-rerender", *{arguments}, "--set={factor}={low}"]
+        rerender.main_entry()
+    """
+    path = os.pathsep.join([str(pathlib.Path(dcign_tf.__file__).parents[1]), *sys.path])
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert _written(place) == ["face_rerendered.gif", "face_rerendered.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["--server=", "--image=../face.jpg"], 2, "--server: got '', without a scheme"),
+        (["--server=localhost:8501"], 2, "--server: got 'localhost:8501', without a scheme"),
+        (["--server={there}", "--sample=1"], 2, "--sample: needs a workdir"),
+        (["--server={there}", "--model=", "--image=../face.jpg"], 2, "model: got ''"),
+        (["--server={there}", "--model=none", "--image=../face.jpg"], 1, "model none: "),
+        (["--server=http://127.0.0.1:1", "--image=../face.jpg"], 1, "cannot connect: "),
+        (["--server={there}", "--image=../face.jpg", "--azimuth=999"], 2, "--azimuth: got 999"),
+    ],
+)
+def test_mistakes_with_servers(
+    arguments: list[str],
+    status: int,
+    told: str,
+    place: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dcign_tf.serving.client.time.sleep", lambda _: None)
+    given = [argument.format(there=served.served().rest) for argument in arguments]
+    if not any(argument.startswith("--azimuth") for argument in given):
+        given.append("--azimuth=10")
+    assert _run(*given) == status
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert told in err
+    assert not _written(place)
+
+
 _OK = ("--image=../face.jpg", "--azimuth=10")
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("--model=", *_OK), 2, "--model: required"),
-        (_OK, 2, "--model: required"),
+        (("--model=nothing", *_OK), 1, "nothing: no such file"),
         (("--model=nowhere", *_OK), 1, "nowhere: no such file or folder"),
         (("--model=.", *_OK), 1, "holds no model"),
         (("--model=../face.jpg", *_OK), 1, "../face.jpg: not a .keras file"),

@@ -75,6 +75,8 @@ def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch)
         # All is checked before the data are opened, the images' size last.
         assert run(f"--flagfile=flags/compare/{name}", "--workdir=x", "--image_size=71") == 2
         assert "--image_size: got 71" in complaint(capsys), name
+
+
 def test_rendering_elsewhere_changes_nothing(tmp_path, capsys):
     flags = ("--render_on_the_fly", "--groups_per_step=2")
     assert run(*TINY, *flags, f"--workdir={tmp_path / 'here'}") == 0

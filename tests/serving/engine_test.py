@@ -41,6 +41,12 @@ def test_every_kind_of_file(places: dict[str, pathlib.Path], kind: str) -> None:
     read = opened.infer(images)
     assert tuple(read) == tiny.FACTORS
     np.testing.assert_allclose(read["azimuth"], tiny.model().infer(images)["azimuth"], atol=1e-3)
+    codes, values = opened.encode(images)
+    np.testing.assert_allclose(codes, tiny.model().encode(images)[0], atol=1e-4)
+    np.testing.assert_array_equal(values["elevation"], read["elevation"])
+    rendered = opened.render(codes, {"azimuth": [10.0, np.nan, -10.0], "light_azimuth": 5})
+    np.testing.assert_allclose(rendered, turned, atol=1e-5)
+    assert opened.intrinsic.tolist() == 3 * [False] + 5 * [True]
 
 
 def test_what_signatures_refuse(places: dict[str, pathlib.Path]) -> None:

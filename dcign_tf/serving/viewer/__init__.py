@@ -1,0 +1,1 @@
+"""A web page on which one picture is turned, raised and re-lit with sliders."""
