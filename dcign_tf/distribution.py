@@ -15,6 +15,7 @@ nothing of each other.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -22,7 +23,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +39,8 @@ _EXAMPLE = (
 )
 
 
-class Place(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Place:
     """What a TF_CONFIG says.
 
     Attributes:
@@ -101,7 +103,7 @@ def read_tf_config(text: str | None) -> Place:
 
 def _field(holder: Any, name: str, kind: type) -> Any:
     if not isinstance(holder, dict) or not isinstance(holder.get(name), kind):
-        what = {dict: "an object", str: "a string"}[kind]
+        what = "an object" if kind is dict else "a string"
         raise ValueError(f"has no {name!r} that is {what}")
     return holder[name]
 

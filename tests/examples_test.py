@@ -140,8 +140,8 @@ def test_the_job_of_kubernetes_gives_each_worker_its_place(fakes):
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert job["spec"]["parallelism"] == count == int(environment["WORKERS"])
     for index in range(count):
-        place = {**os.environ, **environment, "JOB_COMPLETION_INDEX": str(index)}
-        subprocess.run([*container["command"], *container["args"]], env=place, check=True)
+        pod_environment = {**os.environ, **environment, "JOB_COMPLETION_INDEX": str(index)}
+        subprocess.run([*container["command"], *container["args"]], env=pod_environment, check=True)
     name, port = job["metadata"]["name"], container["ports"][0]["containerPort"]
     for index, (text, command) in enumerate(fakes()):
         place = read_tf_config(text)
@@ -150,7 +150,7 @@ def test_the_job_of_kubernetes_gives_each_worker_its_place(fakes):
             f"{name}-{i}.{pod['subdomain']}:{port}" for i in range(count)
         )
         check_flags(command.split())
-        groups = int(re.search(r"groups_per_step=(\d+)", command)[1])
+        groups = int(re.findall(r"groups_per_step=(\d+)", command)[0])
         assert groups % (count * container["resources"]["limits"]["nvidia.com/gpu"]) == 0
 
 
@@ -202,7 +202,7 @@ def test_the_rendering_job_of_slurm_starts_a_dispatcher_and_workers(fakes):
     while len(fakes()) < 3:  # The dispatcher is not waited for.
         time.sleep(0.05)
     commands = sorted(command for _, command in fakes())
-    assert [re.search(r"--serve=(\w+)", command)[1] for command in commands] == [
+    assert [re.findall(r"--serve=(\w+)", command)[0] for command in commands] == [
         "dispatcher", "worker", "worker",
     ]  # fmt: skip
     for command in commands:

@@ -69,8 +69,8 @@ def section(settings: Settings, outcomes: Mapping[str, Outcome]) -> Section:
     ):
         if name in outcomes:
             ratio = workers.ratios(outcomes[alone], outcomes[name])
-            share = (100 * value for value in ratio[:3])
-            rows.append(Row(what, *share, "%"))
+            median, low, high = (100 * value for value in ratio[:3])
+            rows.append(Row(what, median, low, high, "%"))
     return Section(
         "distribution",
         f"Distribution: {settings.image_size} x {settings.image_size}, {settings.latents} latents, "
@@ -129,7 +129,7 @@ def candidates(settings: Settings) -> list[Candidate]:
 
     def candidate(name: str, strategy: str, groups: int, cores: tuple[int, ...]) -> Candidate:
         images = training_step.faces(settings.image_size, settings.batch, groups)
-        arguments = {"network": settings.network, "images": images}
+        arguments: dict[str, Any] = {"network": settings.network, "images": images}
         return Candidate(name, factory, {**arguments, "strategy": strategy, "cores": cores})
 
     cores = tuple(sorted(os.sched_getaffinity(0)))[:2] if hasattr(os, "sched_getaffinity") else ()
@@ -157,7 +157,7 @@ def steps(
             the first core and another one on the second.
         cores: to run on; none for any.
     """
-    arguments = {"network": network, "images": images, "strategy": strategy}
+    arguments: dict[str, Any] = {"network": network, "images": images, "strategy": strategy}
     if strategy != "multi_worker":
         return _steps(**arguments, cores=cores)
     first, second = _tf_configs()

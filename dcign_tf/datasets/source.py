@@ -5,6 +5,7 @@ the step's number: a run that was interrupted goes on with the very groups it wo
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import hashlib
 import json
@@ -50,7 +51,8 @@ class LabeledGroups(NamedTuple):
     values: dict[str, np.ndarray]
 
 
-class Share(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Share:
     """Which of each step's groups: the `index`-th of `of` equal runs.
 
     Attributes:

@@ -56,12 +56,14 @@ class Metadata:
         latents: L, the length of its code.
         factor_ranges: for each extrinsic factor, in order, the smallest and the largest value the model knows.
         units: for each extrinsic factor, of its values: `dcign_tf.units`.
+        periods: of those factors whose values close and have no ends.
     """
 
     image_size: int
     latents: int
     factor_ranges: Mapping[str, tuple[float, float]]
     units: Mapping[str, str]
+    periods: Mapping[str, float]
 
 
 class Client:
@@ -232,6 +234,7 @@ class Client:
             length,
             {factors[i]: (float(about["low"][i]), float(about["high"][i])) for i in order},
             {factors[i]: about["unit"][i].decode("utf-8", "replace") for i in order},
+            {factors[i]: float(about["period"][i]) for i in order if about["period"][i]},
         )
         with self._lock:
             self._metadata = found
@@ -251,6 +254,11 @@ class Client:
     def units(self) -> Mapping[str, str]:
         """See `Metadata`."""
         return self.metadata().units
+
+    @property
+    def periods(self) -> Mapping[str, float]:
+        """See `Metadata`."""
+        return self.metadata().periods
 
     def versions(self) -> dict[int, str]:
         """The model's versions on the server, with their states; those that are "AVAILABLE" answer."""

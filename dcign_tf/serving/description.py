@@ -11,16 +11,19 @@ from dcign_tf.serving.refusals import after, require
 def factors_signature(model: DCIGN) -> Any:
     """A concrete function that tells the range and the unit of factors by their names.
 
-        factors   factor string [N] -> index int32 [N], low float32 [N], high float32 [N], unit string [N]
+        factors   factor string [N] -> index int32 [N], low float32 [N], high float32 [N], period float32 [N],
+                               unit string [N]
 
     Signatures have names, types and shapes of tensors but nothing to say what a tensor means, and a model's card
-    stays on the server's disk. "index" is the factor's place in the model's order.
+    stays on the server's disk. "index" is the factor's place in the model's order, "period" that of values which close
+    and have no ends, else 0.
 
     Args:
         model: calibrated.
     """
     names = list(model.layout.extrinsic)
     right = f"; this model has {', '.join(names)}"
+    periods = [model.periods.get(name, 0.0) for name in names]
     ranges = [model.factor_ranges[name] for name in names]
 
     def factors(factor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -38,6 +41,7 @@ def factors_signature(model: DCIGN) -> Any:
             "index": index,
             "low": tf.gather(tf.constant([low for low, _ in ranges], tf.float32), index),
             "high": tf.gather(tf.constant([high for _, high in ranges], tf.float32), index),
+            "period": tf.gather(tf.constant(periods, tf.float32), index),
             "unit": tf.gather(tf.constant([model.units[name] for name in names]), index),
         }
 

@@ -97,6 +97,7 @@ def serving(*arguments):
     """A dcign-data --serve as a process; yields it and the address it says."""
     command = ["-m", "dcign_tf.cli.data", *arguments]
     with clusters.processes(command, [{}]) as (process,):
+        assert process.stdout is not None
         line = process.stdout.readline()
         address = re.fullmatch(r"\w+: listening at (grpc://127.0.0.1:\d+)\n", line)
         assert address, line + process.stdout.read()

@@ -15,6 +15,7 @@ def test_ranges_and_units_by_name() -> None:
         assert (found["low"][number], found["high"][number]) == pytest.approx(
             there.local.factor_ranges[name], rel=1e-5
         )
+        assert found["period"][number] == 0
         assert found["unit"][number].decode() == there.local.units[name]
     assert there.call("factors", factor=names[:1] * 3)["unit"].shape == (3,)
 
