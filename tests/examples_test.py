@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from dcign_tf.distribution import read_tf_config
+from dcign_tf.distribution import Place, read_tf_config
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
 MANIFESTS = sorted((EXAMPLES / "kubernetes").glob("*.yaml"))
@@ -187,7 +187,7 @@ def test_the_job_of_slurm_places_its_workers_and_queues_again(fakes, status, res
     assert (last[1] == "requeue 42") == again
     assert len(workers) == (1 if status else 2)
     for index, (text, command) in enumerate(workers):
-        assert read_tf_config(text) == (index, ("node7:2222", "node8:2222"))
+        assert read_tf_config(text) == Place(index, ("node7:2222", "node8:2222"))
         assert command.endswith(" ".join(arguments))
         check_flags(shlex.split(command.replace("my faces", "mine")))
 
