@@ -129,7 +129,7 @@ def candidates(settings: Settings) -> list[Candidate]:
 
     def candidate(name: str, strategy: str, groups: int, cores: tuple[int, ...]) -> Candidate:
         images = training_step.faces(settings.image_size, settings.batch, groups)
-        arguments: dict[str, Any] = {"network": settings.network, "images": images}
+        arguments = {"network": settings.network, "images": images}
         return Candidate(name, factory, {**arguments, "strategy": strategy, "cores": cores})
 
     cores = tuple(sorted(os.sched_getaffinity(0)))[:2] if hasattr(os, "sched_getaffinity") else ()
