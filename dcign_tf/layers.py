@@ -190,9 +190,13 @@ class OnCircles(keras.layers.Layer):
         for index in self.first:
             pair = inputs[:, index : index + 2]
             squared = tf.reduce_sum(tf.square(pair), axis=1, keepdims=True)
-            parts += [inputs[:, done:index], pair / tf.sqrt(squared + self.EPSILON)]
+            if done < index:  # TensorFlow Lite's converter does not get on with nothing.
+                parts.append(inputs[:, done:index])
+            parts.append(pair / tf.sqrt(squared + self.EPSILON))
             done = index + 2
-        return tf.concat([*parts, inputs[:, done:]], axis=1)
+        if done < inputs.shape[1]:
+            parts.append(inputs[:, done:])
+        return tf.concat(parts, axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """[N, L]."""

@@ -181,13 +181,13 @@ class DCIGN(keras.Model):
                 continue
             value = tf.cast(tf.convert_to_tensor(value), tf.float32)
             value = tf.broadcast_to(value, tf.shape(codes)[:1])
-            first, last = (int(index) for index in self.layout.indices(factor)[[0, -1]])
             latent = tf.cast(self.calibration.latent_of(factor, value), codes.dtype)[:, tf.newaxis]
             if factor in self.layout.circular:
-                latent = tf.concat([tf.cos(latent), tf.sin(latent)], axis=1)
-            kept = tf.math.is_nan(value)[:, tf.newaxis]
-            latent = tf.where(kept, codes[:, first : last + 1], latent)
-            codes = tf.concat([codes[:, :first], latent, codes[:, last + 1 :]], axis=1)
+                first, second = np.eye(self.layout.latents)[self.layout.indices(factor)]
+                latent = tf.cos(latent) * first + tf.sin(latent) * second
+            mask = self.layout.masks[self.layout.factors.index(factor)]
+            given = mask & tf.logical_not(tf.math.is_nan(value))[:, tf.newaxis]
+            codes = tf.where(given, latent, codes)
         return codes
 
     def infer(self, images: Any) -> dict[str, tf.Tensor]:
