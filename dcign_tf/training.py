@@ -6,7 +6,7 @@ that was killed goes on from its last checkpoint as if nothing had happened.
 
     config.json     the configuration; another one is refused
     checkpoints/    the weights, the optimizer's state and the step; the latest few
-    tensorboard/    scalars, histograms and pictures
+    tensorboard/    scalars, histograms and pictures; at the end, codes of validation images for its projector
     training.json   written at the end: the last losses, the time it took
     model.keras     written at the end: the calibrated model
 """
@@ -29,7 +29,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import files, optimizers
+from dcign_tf import embedding, files, optimizers
 from dcign_tf.calibration import KNOTS
 from dcign_tf.clamping import REFERENCES
 from dcign_tf.code import CodeLayout
@@ -344,6 +344,10 @@ def train(
         model = _in_single_precision(model)
     _calibrate(model, source, config.calibration_images)
     _save(model, folder / "model.keras")
+    shown = source.mixed("validation", embedding.MOST)
+    if len(shown.images):
+        codes = model.encode_in_batches(shown.images)
+        embedding.write(folder / "tensorboard", codes, shown.images, shown.values)
     summary = {
         "steps": config.steps,
         "steps_in_this_run": config.steps - start,
