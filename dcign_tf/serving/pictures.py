@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 25
 # Of JPEG: with many scans a small file can take minutes. Of GIF: blocks are as short as their writer likes.
 _MAX_SCANS = 100
 _MAX_SEGMENTS = 2000
-_MAX_BLOCKS = 100_000
+_MAX_BLOCKS = 20_000
 
 # Which orientations show a camera's rows from the last to the first, and which its columns.
 _MIRRORED = ((3, 4, 6, 7), (2, 3, 7, 8))

@@ -39,8 +39,9 @@ def write(folder: pathlib.Path, name: str, functions: Mapping[str, Any]) -> None
             request = log.predict_log.request
             request.model_spec.name = name
             request.model_spec.signature_name = signature
-            for key, spec in function.structured_input_signature[1].items():
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(_example(spec, functions)))
+            for spec in tf.nest.flatten(function.structured_input_signature):
+                example = tf.make_tensor_proto(_example(spec, functions))
+                request.inputs[spec.name].CopyFrom(example)
             file.write(log.SerializeToString())
 
 

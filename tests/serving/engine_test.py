@@ -18,7 +18,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
     root = tmp_path_factory.mktemp("places")
     workdir = tiny.write_workdir(root / "workdir")
     for version in (2, 10):
-        exported = export.export(tiny.model(), "faces", version, root)
+        exported = pathlib.Path(shutil.copytree(tiny.exported(), root / "faces" / str(version)))
     (root / "faces" / "99").mkdir()  # Not a model: somebody's half-made copy.
     return {
         "workdir": workdir,
@@ -47,6 +47,15 @@ def test_every_kind_of_file(places: dict[str, pathlib.Path], kind: str) -> None:
     rendered = opened.render(codes, {"azimuth": [10.0, np.nan, -10.0], "light_azimuth": 5})
     np.testing.assert_allclose(rendered, turned, atol=1e-5)
     assert opened.intrinsic.tolist() == 3 * [False] + 5 * [True]
+
+
+def test_what_signatures_refuse(places: dict[str, pathlib.Path]) -> None:
+    for kind in ("file", "exported"):
+        opened = engine.open_engine(places[kind])
+        with pytest.raises(DcignError, match="^azimuth: got 100; must be between -90 and 90"):
+            opened.rerender(tiny.images(1), {"azimuth": 100.0})
+        with pytest.raises(DcignError, match="^images: some pixels are not finite"):
+            opened.infer(np.full([2, 38, 38, 1], np.nan))
 
 
 def test_more_images_than_fit_at_once() -> None:
