@@ -9,7 +9,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -34,7 +34,7 @@ def export(
     output: str | os.PathLike[str] = "saved_models",
     provenance: Mapping[str, Any] | None = None,
     lite: Mapping[str, bytes] | None = None,
-    samples: Sequence[Any] = (),
+    samples: Iterable[Any] = (),
 ) -> pathlib.Path:
     """Writes `<output>/<name>/<version>/`, a SavedModel, with a model card and more in its `assets.extra`.
 
