@@ -72,7 +72,7 @@ def _wait(page: Any, text: str) -> None:
 def test_scalars(page: Any) -> None:
     _open(page, "Scalars")
     _wait(page, "speed/images_per_second")
-    _wait(page, "training/objective")
+    _wait(page, "training/gradient_norm/decoder")
 
 
 def test_images(page: Any) -> None:
@@ -93,4 +93,3 @@ def test_the_embedding(page: Any) -> None:
     _open(page, "Projector")
     _wait(page, "Points: 80")
     _wait(page, "Dimension: 8")
-    _wait(page, "codes_labels.tsv")
