@@ -7,7 +7,7 @@ that was killed goes on from its last checkpoint as if nothing had happened.
     config.json     the configuration; another one is refused
     checkpoints/    the weights, the optimizer's state and the step; the latest few
     lock            says who is training here (`workdirs`)
-    tensorboard/    scalars, histograms and pictures
+    tensorboard/    scalars, histograms and pictures; at the end, codes of validation images for its projector
     training.json   written at the end: the last losses, the time it took
     model.keras     written at the end: the calibrated model
 """
@@ -33,7 +33,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import distribution, files, optimizers, workdirs
+from dcign_tf import distribution, embedding, files, optimizers, workdirs
 from dcign_tf.calibration import KNOTS, correlated
 from dcign_tf.checkpoints import Checkpoints
 from dcign_tf.code import CodeLayout, told
@@ -389,6 +389,10 @@ def _train(
             model = _in_single_precision(model)
         _calibrate(model, source, config.calibration_images)
         _save(model, folder / "model.keras")
+        shown = source.mixed("validation", embedding.MOST)
+        if len(shown.images):
+            codes = model.encode_in_batches(shown.images)
+            embedding.write(folder / "tensorboard", codes, shown.images, shown.values)
         summary = {
             "steps": config.steps,
             "steps_in_this_run": config.steps - start,

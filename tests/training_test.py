@@ -53,6 +53,7 @@ def test_a_run_leaves_what_the_module_says(finished):
         path.name for path in workdir.iterdir()
     }
     assert model.calibrated
+    assert (workdir / "tensorboard" / "projector_config.pbtxt").exists()
     modes = {(workdir / name).stat().st_mode & 0o777 for name in ("model.keras", "config.json")}
     assert len(modes) == 1, "all files are as readable as the umask lets them be"
     assert not list(workdir.glob(".*")), "temporary files are left"

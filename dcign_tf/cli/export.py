@@ -57,6 +57,15 @@ _TFLITE = flags.DEFINE_list(
     flag_values=FLAGS,
 )
 
+_SAMPLES = flags.DEFINE_multi_integer(
+    "sample",
+    [],
+    "the number (0, 1, ...) of a held-out test image of the data --model, a workdir, was trained on, to be kept with "
+    "the model as a picture to start from in dcign-view; give it again for more",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
+
 
 def main(argv: list[str]) -> None:
     """Loads and exports."""
@@ -73,7 +82,7 @@ def main(argv: list[str]) -> None:
             f"--tflite: got {','.join(formats)}, must be some of {', '.join(_FORMATS)}, each once"
         )
     from dcign_tf import model as models
-    from dcign_tf.serving import engine, export, signatures, warmup
+    from dcign_tf.serving import engine, export, samples, signatures, warmup
 
     file = engine.keras_file(_MODEL.value)
     model = models.load_model(str(file))
@@ -86,8 +95,11 @@ def main(argv: list[str]) -> None:
 
         known, unknown = _examples(model)
         lite_files = {kind: lite.convert(model, kind, known) for kind in formats}
+    pictures: Any = ()
+    if _SAMPLES.value:
+        pictures = samples.held_out(_MODEL.value, _SAMPLES.value, model.image_size)
     folder = export.export(
-        model, _NAME.value, _VERSION.value, _OUTPUT.value, provenance, lite_files
+        model, _NAME.value, _VERSION.value, _OUTPUT.value, provenance, lite_files, pictures
     )
     print(f"wrote {folder}")
     if not warmup.available():

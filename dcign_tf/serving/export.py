@@ -9,18 +9,20 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 import dcign_tf
+from dcign_tf import images
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
 from dcign_tf.serving import pictures, signatures, warmup
 from dcign_tf.serving.description import factors_signature
 
 CARD = pathlib.PurePath("assets.extra", "card.json")
+SAMPLES = CARD.with_name("samples")
 
 # How often to take another version when others export under the same name at the same time.
 _ATTEMPTS = 10
@@ -33,6 +35,7 @@ def export(
     output: str | os.PathLike[str] = "saved_models",
     provenance: Mapping[str, Any] | None = None,
     lite: Mapping[str, bytes] | None = None,
+    samples: Iterable[Any] = (),
 ) -> pathlib.Path:
     """Writes `<output>/<name>/<version>/`, a SavedModel, with a model card and more in its `assets.extra`.
 
@@ -47,6 +50,7 @@ def export(
         output: folder of all exported models; made if missing.
         provenance: what else the card says, such as the training's configuration and metrics; fit for JSON.
         lite: TensorFlow Lite files by their format, as `lite.convert` makes them.
+        samples: images to start from in dcign-view, uint8 or float in [0, 1], [S, S, 1].
 
     Returns:
         The folder.
@@ -93,6 +97,9 @@ def export(
             warmup.write(temporary, name, functions)
         for kind, content in (lite or {}).items():
             (extra / f"{kind}.tflite").write_bytes(content)
+        for number, sample in enumerate(samples):
+            (temporary / SAMPLES).mkdir(exist_ok=True)
+            images.write_png(temporary / SAMPLES / f"{number:03}.png", sample)
         card = _card(model, name, provenance or {})
         if lite:
             card["tflite"] = [f"{kind}.tflite" for kind in lite]

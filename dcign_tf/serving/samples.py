@@ -17,8 +17,6 @@ from dcign_tf.serving import export
 from dcign_tf.serving.engine import Engine, saved_model_folder
 
 _MOST = 12
-# Where an exported model may bring its own.
-_EXPORTED = export.CARD.with_name("samples")
 
 
 def held_out(
@@ -107,7 +105,7 @@ def pictures_for(path: str | os.PathLike[str], engine: Engine) -> list[np.ndarra
     """
     folder = saved_model_folder(pathlib.Path(path))
     if folder is not None:
-        if files := sorted((folder / _EXPORTED).glob("*.png")):
+        if files := sorted((folder / export.SAMPLES).glob("*.png")):
             return [image_files.read_image(file) for file in files[:_MOST]]
     elif pathlib.Path(path, "config.json").is_file():
         with contextlib.suppress(DcignError):  # The data may be gone by now.

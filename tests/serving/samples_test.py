@@ -1,5 +1,6 @@
 """The n-th held-out image is the same one, whether it lies on disk or is drawn anew."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -10,7 +11,9 @@ from dcign_tf.datasets.rendering import render_dataset, standard_groups
 from dcign_tf.datasets.scenes import SceneConfig
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.scenes.morphable import MorphableModel
-from dcign_tf.serving import samples
+from dcign_tf.serving import engine as engines
+from dcign_tf.serving import export, samples
+from tests.serving import tiny
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +74,26 @@ def test_what_is_no_workdir(tmp_path: pathlib.Path) -> None:
     gone = _workdir(tmp_path / "gone", {"data_path": str(tmp_path / "nowhere")})
     with pytest.raises(DcignError, match="nowhere"):
         samples.held_out(gone, [0], 38)
+
+
+def test_pictures_that_fit_a_model(tmp_path: pathlib.Path, scene: SceneConfig) -> None:
+    engine = engines.engine_of(tiny.model())
+    brought = export.export(tiny.model(), "a", output=tmp_path, samples=tiny.images(3))
+    found = samples.pictures_for(brought.parent, engine)
+    np.testing.assert_allclose(found, tiny.images(3)[..., 0], atol=0.5 / 255)
+    drawn = _workdir(tmp_path / "b", {"data_path": None, "scene": scene.to_dict()})
+    np.testing.assert_array_equal(
+        samples.pictures_for(drawn, engine), samples.held_out(drawn, range(12), 38)[..., 0]
+    )
+    gone = _workdir(tmp_path / "gone", {"data_path": str(tmp_path / "nowhere")})
+    heads = samples.pictures_for(gone, engine)
+    assert {head.shape for head in heads} == {(150, 150)}
+    assert len(heads) > 5
+    assert np.mean(heads) < 0.4  # before black
+
+    def with_factors(*names: str) -> engines.Engine:
+        return dataclasses.replace(engine, factor_ranges=dict.fromkeys(names, (0.0, 1.0)))
+
+    chairs = samples.pictures_for(tmp_path, with_factors("azimuth"))
+    assert np.mean(chairs) > 0.6  # before white
+    assert samples.pictures_for(tmp_path, with_factors("size")) == []

@@ -140,17 +140,17 @@ class Panel {
   }
 
   async show(since) {
-    this.wanted = since;
+    this.wanted = { since };
     if (this.working) return;
     this.working = true;
     this.figure.setAttribute("aria-busy", "true");
     while (this.wanted !== null) {
-      const began = this.wanted;
+      const { since: began } = this.wanted;
       this.wanted = null;
       try {
         const answer = await ask("/api/render", this.scene());
         this.draw(new Uint8Array(await answer.arrayBuffer()));
-        requestAnimationFrame(() => measured(performance.now() - began));
+        if (began !== null) requestAnimationFrame(() => measured(performance.now() - began));
       } catch (error) {
         complain(error);
       }
@@ -246,7 +246,7 @@ function measured(milliseconds) {
   if (latencies.length > 30) latencies.shift();
   const middle = [...latencies].sort((a, b) => a - b)[Math.floor(latencies.length / 2)];
   find("latency").textContent = `${Math.round(middle)} ms from slider to picture`;
-  find("latency").dataset.milliseconds = middle;
+  find("latency").dataset.last = milliseconds;
 }
 
 function buildSliders() {
@@ -277,7 +277,7 @@ function buildSliders() {
       stop();
       delete state.values[factor.name];
       input.focus();
-      refresh(performance.now());
+      refresh(null);
     });
     find("sliders").append(box);
     sliders.set(factor.name, { box, input, output, undo });
@@ -292,7 +292,7 @@ function set(name, value, since) {
   refresh(since);
 }
 
-/** Brings sliders, light and pictures to the state's values. */
+/** Brings sliders, light and pictures to the state's values; `since` is when a slider asked for it, null if none did. */
 function refresh(since) {
   if (!state.slots.first) return;
   const known = factors();
@@ -328,7 +328,7 @@ function showModels() {
   for (const name of Object.keys(state.values)) if (!known.has(name)) delete state.values[name];
   if (!state.slots.first) return;
   buildSliders();
-  refresh(performance.now());
+  refresh(null);
 }
 
 // Pictures
@@ -355,7 +355,7 @@ async function choose(request) {
     }
     find("second").hidden = !state.slots.second;
     buildSliders();
-    refresh(performance.now());
+    refresh(null);
   } catch (error) {
     complain(error);
   }
@@ -465,12 +465,12 @@ function listen() {
     find("second").hidden = true;
     document.querySelector("[name=slot][value=first]").checked = true;
     buildSliders();
-    refresh(performance.now());
+    refresh(null);
   });
   find("reset").addEventListener("click", () => {
     stop();
     state.values = {};
-    refresh(performance.now());
+    refresh(null);
   });
   find("play").addEventListener("click", () => (state.playing === null ? play() : stop()));
   find("swept").addEventListener("change", stop);

@@ -1,0 +1,98 @@
+"""Makes the README's pictures of dcign-view, and says how fast the page follows a slider.
+
+python -m docs.make_view_pictures [model]
+
+Needs Chromium and Playwright. The model is a path as `dcign-view --model` takes it, by default the one that ships.
+"""
+
+import pathlib
+import statistics
+import sys
+import threading
+from typing import Any
+
+from dcign_tf.serving import engine, samples, shipped
+from dcign_tf.serving.viewer import server
+from dcign_tf.serving.viewer.studio import Studio
+from tests import chromium
+
+_PICTURES = pathlib.Path(__file__).resolve().parent / "pictures"
+_MOVES = 60
+_VALUES = {"azimuth": range(-10, -36, -5), "light_azimuth": (50,)}
+
+
+def screenshot(browser: Any, url: str, name: str, **settings: Any) -> None:
+    """Opens the page, turns and lights the first sample, and writes what is to be seen."""
+    context = browser.new_context(**settings)
+    page = context.new_page()
+    with page.expect_response("**/api/render"):
+        page.goto(url)
+    for factor, values in _VALUES.items():
+        for value in values if page.locator(f"#factor-{factor}").count() else ():
+            page.locator(f"#factor-{factor}").fill(str(value))
+            page.wait_for_selector(".panel[aria-busy]", state="detached")
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_timeout(200)
+    page.screenshot(path=_PICTURES / name)
+    context.close()
+
+
+def latencies(browser: Any, url: str) -> list[float]:
+    """How long each of some moves of the first slider takes to the screen; milliseconds."""
+    page = browser.new_page(viewport={"width": 1240, "height": 800})
+    with page.expect_response("**/api/render"):
+        page.goto(url)
+    slider = page.locator("#sliders input").first
+    slider.press("Home")
+    found = []
+    for _ in range(_MOVES):
+        page.wait_for_selector(".panel[aria-busy]", state="detached")
+        shown = page.evaluate(
+            """() => new Promise((done) => {
+                const slider = document.querySelector("#sliders input");
+                new MutationObserver((_, observer) => (observer.disconnect(),
+                    done(Number(document.getElementById("latency").dataset.last))))
+                    .observe(document.getElementById("latency"), {attributes: true});
+                slider.stepUp();
+                slider.dispatchEvent(new Event("input"));
+            })"""
+        )
+        found.append(shown)
+    page.close()
+    return sorted(found)
+
+
+def main(arguments: list[str]) -> None:
+    """Writes docs/pictures/view.png and view_phone.png and prints the latency."""
+    path = pathlib.Path(arguments[0]) if arguments else shipped.find()
+    opened = engine.open_engine(path)
+    studio = Studio({path.name: opened}, samples.pictures_for(path, opened))
+    studio.warm_up()
+    listening = server.listen(studio, "127.0.0.1", 0)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    url = server.url_of(listening)
+    with chromium.browser() as browser:
+        desktop = {"width": 1240, "height": 770}
+        screenshot(browser, url, "view.png", viewport=desktop, color_scheme="light")
+        phone = {"width": 390, "height": 844}
+        screenshot(
+            browser,
+            url,
+            "view_phone.png",
+            viewport=phone,
+            device_scale_factor=2,
+            is_mobile=True,
+            has_touch=True,
+            color_scheme="dark",
+        )
+        found = latencies(browser, url)
+    listening.shutdown()
+    print(
+        f"{len(found)} moves of a slider, {opened.image_size} x {opened.image_size} pixels: "
+        f"{statistics.median(found):.0f} ms from slider to picture (median), "
+        f"{found[int(0.95 * len(found))]:.0f} ms (95th percentile)"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
