@@ -257,6 +257,12 @@ def check(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> 
     """
     config.ratios(factors)
     *extrinsic, _ = factors
+    _require(
+        not config.circular or config.names_latents,
+        "circular",
+        ",".join(config.circular),
+        f"left out for --procedure={config.procedure}, which gives no factor latents of its own",
+    )
     for name in config.circular:
         _require(name in extrinsic, "circular", name, f"one of {', '.join(extrinsic)}")
     fewest = sum(_sizes(config, factors).values())

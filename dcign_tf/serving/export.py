@@ -197,7 +197,7 @@ def _readme(card: Mapping[str, Any]) -> str:
         "encode_bytes": (pictured, encoded),
         "decode_bytes": (codes, pictured),
         "reconstruct_bytes": (pictured, pictured),
-        "factors": ("`factor` [N], names", "`index`, `low`, `high`, `unit`, each [N]"),
+        "factors": ("`factor` [N], names", "`index`, `low`, `high`, `period`, `unit`, each [N]"),
     }
     limits = card["limits"]
     lines = [

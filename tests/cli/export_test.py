@@ -43,7 +43,7 @@ def test_exports_with_what_the_workdir_tells(
     )
     loaded = tf.saved_model.load(str(first))
     names = {"rerender", "encode", "decode", "reconstruct"}
-    expected = {"serving_default", "edit", *names, *(f"{name}_bytes" for name in names)}
+    expected = {"serving_default", "edit", "factors", *names, *(f"{name}_bytes" for name in names)}
     assert set(loaded.signatures) == expected
     card_file = first / "assets.extra" / "card.json"
     card = json.loads(card_file.read_text())
