@@ -73,6 +73,7 @@ def one_device(tmp_path_factory):
             source = RenderedSource(SCENES)
             before = keras.config.floatx()
             keras.config.set_floatx(floatx)
+            keras.config.set_dtype_policy(floatx)
             try:
                 start = training.make_model(config_of(), source).get_weights()
                 workdir = tmp_path_factory.mktemp("one_device")

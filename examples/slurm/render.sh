@@ -12,7 +12,8 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
+first=${nodes[0]}
 echo "--data_service=grpc://$first:5050"
 dcign-data --serve=dispatcher --host=0.0.0.0 --port=5050 &
 srun dcign-data --serve=worker --dispatcher="grpc://$first:5050" --host=0.0.0.0 --port=5051 \
