@@ -61,7 +61,11 @@ def _open(page: Any, tab: str) -> None:
 def _wait(page: Any, text: str) -> None:
     """Waits until a text is to be seen, on the page or in a frame of it."""
     deadline = time.monotonic() + _PATIENCE
+    again = time.monotonic() + 10
     while time.monotonic() < deadline:
+        if time.monotonic() > again:  # It shows what it had read of the run when the page was opened.
+            page.reload()
+            again = time.monotonic() + 10
         for frame in page.frames:
             if frame.get_by_text(text).first.is_visible():
                 return
