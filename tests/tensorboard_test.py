@@ -63,7 +63,9 @@ def _wait(page: Any, text: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     again = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if time.monotonic() > again:  # It shows what it had read of the run when the page was opened.
+        if (
+            time.monotonic() > again
+        ):  # It shows what it had read of the run when the page was opened.
             page.reload()
             again = time.monotonic() + 10
         for frame in page.frames:

@@ -401,7 +401,9 @@ assert distribution.make_strategy("mirrored", 4).num_replicas_in_sync == 2
 """
 
 
-@pytest.mark.parametrize("procedure", ["clamp", pytest.param("ml_vae", marks=pytest.mark.slow)])
+# distribution_test has the quick one, without options.
+@pytest.mark.slow
+@pytest.mark.parametrize("procedure", ["clamp", "ml_vae"])
 def test_two_devices_give_one_devices_weights(procedure, tmp_path):
     assert run_python(_MIRRORED, tmp_path, procedure).wait() == 0
     one, two = (
