@@ -416,7 +416,8 @@ class Chaos:
         done = int(newest[0].name[5:]) if newest else 0
         if done >= self._steps:
             return self._ended(self.start())
-        step = self.random.randint(done + 1, min(self._steps, done + 30))
+        # Before the next checkpoint: float images, unlike bytes, are rounded before they get to the device.
+        step = self.random.randint(done + 1, min(self._steps, (done // EVERY + 1) * EVERY))
         code = "from tests import chaos; chaos.train_poisoned()"
         self.start(code=code, POISONED_STEP=str(step)).must_end(
             1, rf"step {step}: \S+ is not finite, in a group in which \w+ varies.*mend the data"
@@ -436,6 +437,7 @@ class Chaos:
         kind = self.random.choice(["a setting less", "a setting more", "another value"])
         name = self.random.choice(["latents", "seed", "jit_compile", "beta_1"])
         if kind == "a setting less":
+            name = "latents"  # A setting that is missing was what its default is, which this one is not.
             del config["training"][name]
         elif kind == "a setting more":
             name = "dropout"
@@ -513,12 +515,14 @@ def train_poisoned() -> None:
     bad = int(os.environ["POISONED_STEP"]) - 1
     clean = RenderedSource.training
 
-    def training(self: Any, ratio: Any, seed: int, groups: int = 1, start: int = 0) -> Any:
+    def training(
+        self: Any, ratio: Any, seed: int, groups: int = 1, start: int = 0, *share: Any
+    ) -> Any:
         def poison(step: tf.Tensor, element: Any) -> Any:
             images = tf.cast(element[0], tf.float32) / 255
             return images + tf.where(step == bad, float("nan"), 0.0), *element[1:]
 
-        return clean(self, ratio, seed, groups, start).enumerate(start).map(poison)
+        return clean(self, ratio, seed, groups, start, *share).enumerate(start).map(poison)
 
     setattr(RenderedSource, "training", training)  # noqa: B010 - mypy forbids the plain assignment.
     train.main_entry()
