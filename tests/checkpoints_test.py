@@ -54,7 +54,9 @@ def test_what_was_saved_is_restored(two: pathlib.Path) -> None:
         assert checkpoints.damage(path) is None
 
 
-@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+@pytest.mark.skipif(
+    shutil.which("sha256sum") is None, reason="no sha256sum here: runs on Linux with coreutils"
+)
 def test_others_can_check_the_checksums(two: pathlib.Path) -> None:
     subprocess.run(
         ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=two / "ckpt-20", check=True

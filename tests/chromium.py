@@ -30,11 +30,14 @@ def find() -> str | None:
 def browser() -> Iterator[Any]:
     """A Chromium, as Playwright's `Browser`; skips the test where there is none."""
     playwright = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
+        "playwright.sync_api",
+        reason="no Playwright here: runs with pip install '.[dev]', as run.py test does",
     )
     path = find()
     if path is None:
-        pytest.skip("Chromium is not installed (Debian, Ubuntu: sudo apt install chromium)")
+        pytest.skip(
+            "no Chromium here: runs with Debian's or Ubuntu's (sudo apt install chromium), which .ci/run installs"
+        )
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=path, args=list(_FLAGS))
         try:

@@ -124,7 +124,9 @@ def resize(disk: pathlib.Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
-needs_mount = pytest.mark.skipif(not can_mount(), reason="needs the right to mount file systems")
+needs_mount = pytest.mark.skipif(
+    not can_mount(), reason="may not mount file systems here: runs as root on Linux"
+)
 
 
 @contextlib.contextmanager

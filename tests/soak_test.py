@@ -34,7 +34,9 @@ def test_what_grows_is_told_and_drawn(
     assert out.endswith("it grows: threads\n")
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.skipif(
+    not pathlib.Path("/proc/self/fd").exists(), reason="no /proc here: runs on Linux"
+)
 def test_it_sees_handles_threads_and_memory() -> None:
     before = soak.look(os.getpid())
     release = threading.Event()
@@ -51,6 +53,8 @@ def test_it_sees_handles_threads_and_memory() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.skipif(
+    not pathlib.Path("/proc/self/fd").exists(), reason="no /proc here: runs on Linux"
+)
 def test_two_thousand_steps_take_what_a_thousand_took(tmp_path: pathlib.Path) -> None:
     assert soak.main(["--output", str(tmp_path / "soak.png")]) == 0

@@ -28,7 +28,9 @@ def _drawn(names: tuple[str, ...], case: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("case", rendering.CASES)
 def test_peers_draw_the_same_pictures(own_name: str, name: str, case: str) -> None:
     for package in rendering._REQUIRES[name]:
-        pytest.importorskip(package, reason=f"{name} is a peer that nothing else needs")
+        pytest.importorskip(
+            package, reason=f"no {package} here: runs with pip install '.[benchmark]'"
+        )
     # As in the benchmark, in a process of their own: Mesa under VTK does not get on with TensorFlow.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:

@@ -74,7 +74,7 @@ def test_plain_keras(ours: DCIGN, expected: Any) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_pytorch(ours: DCIGN, expected: Any, channels_last: bool) -> None:
     torch = pytest.importorskip(
-        "torch", reason="PyTorch is not installed; pip install '.[benchmark]' brings it"
+        "torch", reason="no PyTorch here: runs with pip install '.[benchmark]'"
     )
     from dcign_tf.benchmarks import torch_twin
 

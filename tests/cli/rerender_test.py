@@ -275,7 +275,10 @@ def test_a_folder_in_the_way(
 def test_crops(
     workdir: pathlib.Path, place: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = pytest.importorskip("skimage.data")
+    data = pytest.importorskip(
+        "skimage.data",
+        reason="no scikit-image here: runs with pip install '.[dev]', as run.py test does",
+    )
     Image.fromarray(data.astronaut()).save(place / "astronaut.png")
     flags = (f"--model={workdir}", "--image=astronaut.png", "--azimuth=10", "--nogif")
     assert _run(*flags, "--crop=face", "--output=face.png") == 0

@@ -46,7 +46,8 @@ def _batching_parameters() -> Any:
 
 def test_models_config() -> None:
     model_server_config_pb2 = pytest.importorskip(
-        "tensorflow_serving.config.model_server_config_pb2"
+        "tensorflow_serving.config.model_server_config_pb2",
+        reason="no tensorflow-serving-api here: runs with pip install '.[dev]', as run.py test does",
     )
     text = (_EXAMPLES / "models.config").read_text("utf-8")
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
@@ -71,7 +72,9 @@ def test_batching_parameters() -> None:
 
 
 def test_compose_file() -> None:
-    yaml = pytest.importorskip("yaml")
+    yaml = pytest.importorskip(
+        "yaml", reason="no PyYAML here: runs with pip install '.[dev]', as run.py test does"
+    )
     compose = yaml.safe_load((_EXAMPLES / "compose.yaml").read_text("utf-8"))
     assert set(compose) == {"services"}
     assert set(compose["services"]) == {"serving", "tensorboard", "viewer"}

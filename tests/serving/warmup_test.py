@@ -8,7 +8,10 @@ import tensorflow as tf
 from dcign_tf.serving import warmup
 from tests.serving import tiny
 
-prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+prediction_log_pb2 = pytest.importorskip(
+    "tensorflow_serving.apis.prediction_log_pb2",
+    reason="no tensorflow-serving-api here: runs with pip install '.[dev]', as run.py test does",
+)
 
 
 def test_every_signature_is_warmed_up() -> None:
