@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from dcign_tf import cpu_convolutions
+from dcign_tf import cpu_convolutions, toom_cook
 
 
 class _Convolution(keras.layers.Layer):
@@ -234,6 +235,104 @@ class FewFiltersConv2D(keras.layers.Conv2D):
         ]
         y = tf.transpose(tf.add_n(shifted), [1, 2, 3, 0])
         return self.activation(tf.nn.bias_add(y, tf.convert_to_tensor(self.bias)))
+
+
+@keras.saving.register_keras_serializable("dcign_tf")
+class RowwiseConv2D(keras.layers.Layer):
+    """`keras.layers.Conv2D` ("valid", no strides) with fewer multiplications, for use and not for training.
+
+    Toom's and Cook's method (`toom_cook`) along the rows, as TensorFlow operations that are quick everywhere: a matrix
+    product before and after, and between them a convolution along the columns for each of eight points. For 5 x 5 and
+    4 x 4 kernels that is two fifths of the multiplications.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: side of the square kernel, 2 to 8.
+        pool: whether to take the maximum of every 2 x 2 outputs before the bias, as `ConvPool2D` does.
+        activation: as in `keras.layers.Conv2D`.
+
+    Call arguments:
+        inputs: float [N, H, W, C], all but N known.
+    """
+
+    # From so many images on they are handled one by one: what lies between then stays in the processor's cache.
+    _MANY = 4
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        *,
+        pool: bool = False,
+        activation: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.pool = pool
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights: the kernel's values at the points, [8, 1, k, C, filters], and the bias."""
+        self.kernel = self.add_weight(
+            shape=(toom_cook.POINTS, 1, self.kernel_size, input_shape[-1], self.filters),
+            name="kernel",
+        )
+        self.bias = self.add_weight(shape=(self.filters,), name="bias")
+
+    def set_direct_weights(self, kernel: Any, bias: Any) -> None:
+        """Sets the weights from those of `keras.layers.Conv2D`, [k, k, C, filters] and [filters]."""
+        points = toom_cook.transforms(self.kernel_size)[1]
+        values = np.einsum("ai,ijck->ajck", points, np.asarray(kernel, np.float64))
+        self.set_weights([values[:, np.newaxis], bias])
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Applies the layer."""
+        return tf.cond(
+            tf.shape(inputs)[0] < self._MANY,
+            lambda: self._convolve(inputs),
+            lambda: tf.map_fn(
+                lambda image: self._convolve(image[tf.newaxis])[0], inputs, parallel_iterations=2
+            ),
+        )
+
+    def _convolve(self, inputs: tf.Tensor) -> tf.Tensor:
+        _, height, width, channels = inputs.shape
+        before, after = (
+            tf.constant(matrix, inputs.dtype)
+            for matrix in toom_cook.row_transforms(self.kernel_size, height)
+        )
+        columns = width - self.kernel_size + 1
+        kernels = tf.unstack(tf.convert_to_tensor(self.kernel))
+        values = tf.matmul(before, tf.reshape(inputs, [-1, height, width * channels]))
+        values = tf.reshape(
+            values, [-1, toom_cook.POINTS, before.shape[0] // toom_cook.POINTS, width, channels]
+        )
+        products = [
+            tf.nn.conv2d(values[:, point], kernel, 1, "VALID")
+            for point, kernel in enumerate(kernels)
+        ]
+        products = tf.reshape(tf.stack(products, 1), [-1, before.shape[0], columns * self.filters])
+        x = tf.reshape(tf.matmul(after, products), [-1, after.shape[0], columns, self.filters])
+        if self.pool:
+            x = tf.nn.max_pool2d(x, ksize=2, strides=2, padding="VALID")
+        return self.activation(tf.nn.bias_add(x, tf.convert_to_tensor(self.bias)))
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """[N, H - k + 1, W - k + 1, filters], or half as high and wide if pooled."""
+        sides = tuple((side - self.kernel_size + 1) // (1 + self.pool) for side in input_shape[1:3])
+        return (input_shape[0], *sides, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "pool": self.pool,
+            "activation": keras.activations.serialize(self.activation),
+        }
 
 
 @keras.saving.register_keras_serializable("dcign_tf")

@@ -1,6 +1,7 @@
 """The Deep Convolutional Inverse Graphics Network as one Keras model."""
 
 import contextlib
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,11 +112,20 @@ class DCIGN(keras.Model):
         self.units = {factor: (units or {}).get(factor, DEGREES) for factor in layout.extrinsic}
         self.built = True
 
-    def for_inference(self) -> "DCIGN":
-        """A copy that does the same in less time and cannot be trained; see `networks.merged_decoder`."""
+    def for_inference(self, direct: bool = False) -> "DCIGN":
+        """A copy that does the same in less time and cannot be trained.
+
+        Args:
+            direct: whether all convolutions stay convolutions, for those who compile or quantize them; otherwise see
+                `networks.faster_encoder` and `networks.faster_decoder`.
+        """
         copy = type(self).from_config(self.get_config())
         copy.set_weights(self.get_weights())
-        copy.decoder = networks.merged_decoder(copy.decoder)
+        if direct:
+            copy.decoder = networks.faster_decoder(copy.decoder, least=math.inf)
+        else:
+            copy.encoder = networks.faster_encoder(copy.encoder)
+            copy.decoder = networks.faster_decoder(copy.decoder)
         return copy
 
     @property

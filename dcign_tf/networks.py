@@ -7,8 +7,17 @@ import numpy as np
 import tensorflow as tf
 
 from dcign_tf.cpu_convolutions import phase_kernels
-from dcign_tf.layers import ConvPool2D, FewFiltersConv2D, Interleave, OnCircles, UnpoolConv2D
+from dcign_tf.layers import (
+    ConvPool2D,
+    FewFiltersConv2D,
+    Interleave,
+    OnCircles,
+    RowwiseConv2D,
+    UnpoolConv2D,
+)
 
+# Multiplications of a direct convolution of one image from which on another form of it is quicker.
+ROWWISE_PAYS = 2e8
 _SMALLEST = 38  # below, nothing is left of the image after the encoder's third pooling
 
 
@@ -79,11 +88,39 @@ def decoder(
     return keras.Model(codes, logits, name="decoder")
 
 
-def merged_decoder(decoder: keras.Model) -> keras.Model:
-    """A decoder with the kernels for its unpooled images merged once and for all, not at every call.
+def faster_encoder(encoder: keras.Model, least: float = ROWWISE_PAYS) -> keras.Model:
+    """An encoder for use only, with its large convolutions as `RowwiseConv2D`.
+
+    It gives the same outputs and shares the weights of its other layers with `encoder`.
+
+    Args:
+        encoder: as `encoder` makes it.
+        least: multiplications of a direct convolution of one image from which on it is large.
+    """
+    images = keras.Input(encoder.input.shape[1:], name="images")
+    x = images
+    for layer in encoder.layers[1:-2]:
+        if not isinstance(layer, ConvPool2D) or _multiplications(layer.kernel, x.shape) < least:
+            x = layer(x)
+            continue
+        faster = RowwiseConv2D(
+            layer.filters, layer.kernel_size, pool=True, activation="relu", name=layer.name
+        )
+        x = faster(x)
+        faster.set_direct_weights(layer.kernel, layer.bias)
+    outputs = [layer(x) for layer in encoder.layers[-2:]]
+    return keras.Model(images, outputs, name="encoder", trainable=False)
+
+
+def faster_decoder(decoder: keras.Model, least: float = ROWWISE_PAYS) -> keras.Model:
+    """A decoder for use only: the kernels for its unpooled images are merged once and for all, not at every call.
 
     It gives the same logits and shares the weights of its other layers with `decoder`, but cannot be trained: its
-    kernels have more freedom than those they were merged from.
+    kernels have more freedom than those they were merged from. The largest convolutions are `RowwiseConv2D`.
+
+    Args:
+        decoder: as `decoder` makes it.
+        least: as in `faster_encoder`.
     """
     codes = keras.Input(decoder.input.shape[1:], name="codes")
     x = codes
@@ -92,13 +129,27 @@ def merged_decoder(decoder: keras.Model) -> keras.Model:
             x = layer(x)
             continue
         kernel = phase_kernels(tf.convert_to_tensor(layer.kernel))
-        few = kernel.shape[-1] < 16
-        convolution = (FewFiltersConv2D if few else keras.layers.Conv2D)(
-            kernel.shape[-1], kernel.shape[0], activation=layer.activation, name=layer.name
-        )
+        bias = np.tile(layer.bias, 4)
+        taps, filters = kernel.shape[0], kernel.shape[-1]
+        arguments = {"activation": layer.activation, "name": layer.name}
+        if filters < 16:
+            convolution = FewFiltersConv2D(filters, taps, **arguments)
+        elif _multiplications(kernel, x.shape) >= least:
+            convolution = RowwiseConv2D(filters, taps, **arguments)
+        else:
+            convolution = keras.layers.Conv2D(filters, taps, **arguments)
         x = Interleave(name=f"{layer.name}_interleave")(convolution(x))
-        convolution.set_weights([kernel, np.tile(layer.bias, 4)])
+        if isinstance(convolution, RowwiseConv2D):
+            convolution.set_direct_weights(kernel, bias)
+        else:
+            convolution.set_weights([kernel, bias])
     return keras.Model(codes, x, name="decoder", trainable=False)
+
+
+def _multiplications(kernel: tf.Tensor, shape: Sequence[int]) -> int:
+    """How many multiplications a direct convolution of an image takes; `shape` is the images', [N, H, W, C]."""
+    taps = kernel.shape[0]
+    return int(np.prod(kernel.shape)) * (shape[1] - taps + 1) * (shape[2] - taps + 1)
 
 
 def _three(filters: Sequence[int]) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ each input and output once, whereas the products, one for each pair of channels,
 It is the same sum in another order, exact but for rounding, of which there is some four times as much as in the direct
 sum (root mean square, 5 x 5 x 96 taps).
 
-All functions take images of static shapes [S, H, W, C] and are made for XLA, which turns each into a pass or two over
+Functions of images take static shapes [S, H, W, C] and are made for XLA, which turns each into a pass or two over
 memory; as plain TensorFlow operations they would be slow. What begins with `of_` is a gradient: functions that end in
-`_back` are the adjoints of those that are named before.
+`_back` are the adjoints of those that are named before. Where there is no XLA, `row_transforms` is for one dimension.
 """
 
 import functools
@@ -48,6 +48,33 @@ def transforms(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kernels = np.array(_evaluation(taps), np.float64)
     outputs = np.array(_evaluation(outputs_of(taps)), np.float64).T
     return inputs, kernels, outputs
+
+
+def row_transforms(taps: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The method along the rows of an image, all windows at once, as two matrices.
+
+    A convolution is then outputs @ products; the products at each point are those of inputs @ image, convolved along
+    the columns with the kernel's values at that point.
+
+    Args:
+        taps: of the kernel.
+        rows: of the image.
+
+    Returns:
+        inputs [8 * windows, rows] and outputs [rows - taps + 1, 8 * windows]; all windows' values at one point come
+        before those at the next one. float64.
+    """
+    of_window, _, read_off = transforms(taps)
+    made, step = rows - taps + 1, outputs_of(taps)
+    windows = -(-made // step)
+    inputs = np.zeros((POINTS, windows, step * windows + taps - 1))
+    outputs = np.zeros((step * windows, POINTS, windows))
+    for window in range(windows):
+        first = step * window
+        inputs[:, window, first : first + POINTS] = of_window
+        outputs[first : first + step, :, window] = read_off
+    # Rows beyond the image are zero, outputs beyond it are not wanted.
+    return inputs.reshape(-1, inputs.shape[-1])[:, :rows], outputs[:made].reshape(made, -1)
 
 
 def _evaluation(coefficients: int) -> list[list[Fraction]]:

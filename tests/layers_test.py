@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcign_tf.layers import ConvPool2D, OnCircles, UnpoolConv2D
+from dcign_tf.layers import ConvPool2D, OnCircles, RowwiseConv2D, UnpoolConv2D
 
 
 def fused_and_plain(kernel_size, filters, channels, dtype, activation="relu"):
@@ -121,3 +121,42 @@ def test_pairs_that_overlap_are_refused():
     for first in ([0, 1], [-1], [2, 2]):
         with pytest.raises(ValueError, match="first: got"):
             OnCircles(first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("taps", "height", "pool"),
+    [
+        *(
+            (*sizes, pool)
+            for sizes in [(2, 5), (4, 14), (5, 19), (7, 11)]
+            for pool in (False, True)
+        ),
+        (4, 4, False),
+    ],
+)
+def test_rowwise_equals_a_direct_convolution(taps, height, pool, dtype):
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(taps, taps, 3, 5)), rng.normal(size=5)
+    layer = RowwiseConv2D(5, taps, pool=pool, activation="relu", dtype=dtype)
+    direct = [keras.layers.Conv2D(5, taps, dtype=dtype)]
+    direct += [keras.layers.MaxPooling2D(2, dtype=dtype)] if pool else []
+    plain = keras.Sequential([*direct, keras.layers.ReLU(dtype=dtype)])
+    shape = (None, height, 12, 3)
+    layer.build(shape)
+    plain.build(shape)
+    layer.set_direct_weights(kernel, bias)
+    plain.set_weights([kernel, bias])
+    for count in (1, 3, 4, 7):  # Few at once, many one by one.
+        x = rng.normal(size=(count, *shape[1:])).astype(dtype)
+        expected = plain(x).numpy()
+        assert layer(x).shape == layer.compute_output_shape(x.shape) == expected.shape
+        tolerance = 2e-5 if dtype == "float32" else 1e-12
+        np.testing.assert_allclose(
+            layer(x), expected, rtol=0, atol=tolerance * np.abs(expected).max()
+        )
+
+
+def test_rowwise_config_round_trip():
+    layer = RowwiseConv2D(4, 5, pool=True, activation="relu", name="quick")
+    assert RowwiseConv2D.from_config(layer.get_config()).get_config() == layer.get_config()

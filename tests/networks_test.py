@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dcign_tf import networks
+from dcign_tf.layers import RowwiseConv2D
 
 
 def shapes(model):
@@ -63,13 +64,40 @@ def test_dense_layers_around_the_code_start_small():
         assert abs(float(layer.kernel.numpy().std()) - 0.01) < 5e-4
 
 
-def test_merged_decoder_gives_the_same_images():
+@pytest.mark.parametrize("least", [0, 1e9])
+def test_faster_networks_give_the_same(least):
+    rng = np.random.default_rng(0)
+    encoder = networks.encoder(54, (4, 3, 5), 7)
     decoder = networks.decoder(54, (4, 3, 6), 7)  # 16 and fewer after merging
-    for weight in decoder.weights:  # Biases start at 0, and would not be missed.
+    for weight in (*encoder.weights, *decoder.weights):
+        # Biases start at 0, and would not be missed.
         weight.assign(weight.value + 0.1)
-    merged = networks.merged_decoder(decoder)
-    codes = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
-    expected = decoder(codes).numpy()
-    np.testing.assert_allclose(merged(codes), expected, atol=1e-5 * np.abs(expected).max())
-    assert merged.get_layer("unpool_conv1").kernel.shape[:2] == (4, 4)
-    assert merged.trainable_weights == []
+    images = rng.random((5, 54, 54, 1)).astype(np.float32)
+    codes = rng.normal(size=(5, 7)).astype(np.float32)
+    quick_encoder = networks.faster_encoder(encoder, least)
+    quick_decoder = networks.faster_decoder(decoder, least)
+    for ours, theirs in (
+        *zip(quick_encoder(images), encoder(images), strict=True),
+        (quick_decoder(codes), decoder(codes)),
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+    rowwise = {
+        layer.name
+        for network in (quick_encoder, quick_decoder)
+        for layer in network.layers
+        if isinstance(layer, RowwiseConv2D)
+    }
+    # Those with few filters have a quicker form.
+    wanted = {"conv_pool1", "conv_pool2", "conv_pool3", "unpool_conv1", "unpool_conv3"}
+    assert rowwise == (set() if least else wanted)
+    assert quick_decoder.get_layer("unpool_conv1").kernel.shape[-3:] == (4, 4, 16)
+    assert quick_decoder.trainable_weights == quick_encoder.trainable_weights == []
+    assert len(encoder.trainable_weights) == len(encoder.weights)
+
+
+def test_the_papers_largest_convolutions_are_rowwise():
+    encoder = networks.faster_encoder(networks.encoder())
+    decoder = networks.faster_decoder(networks.decoder())
+    layers = (*encoder.layers, *decoder.layers)
+    names = [layer.name for layer in layers if isinstance(layer, RowwiseConv2D)]
+    assert names == ["conv_pool2", "unpool_conv3"]

@@ -43,6 +43,20 @@ def test_convolves_images_exactly(taps):
     np.testing.assert_allclose(convolved(images, kernel), direct, atol=1e-12 * np.abs(direct).max())
 
 
+@pytest.mark.parametrize("taps", [2, 3, 4, 5, 7])
+def test_row_transforms_correlate_columns_of_any_height(taps):
+    rng = np.random.default_rng(taps)
+    kernel = rng.normal(size=taps)
+    of_kernel = toom_cook.transforms(taps)[1] @ kernel
+    for rows in range(taps, taps + 12):
+        column = rng.normal(size=rows)
+        inputs, outputs = toom_cook.row_transforms(taps, rows)
+        products = (inputs @ column).reshape(8, -1) * of_kernel[:, np.newaxis]
+        np.testing.assert_allclose(
+            outputs @ products.ravel(), np.correlate(column, kernel), atol=1e-12
+        )
+
+
 def test_rounding_is_a_few_times_that_of_the_direct_sum():
     # What the module's docstring states, for the network's largest sum.
     rng = np.random.default_rng(0)

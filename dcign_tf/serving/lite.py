@@ -64,7 +64,7 @@ def convert(model: DCIGN, kind: str, images: np.ndarray) -> bytes:
     Returns:
         The file's bytes.
     """
-    network = model.for_inference()
+    network = model.for_inference(direct=True)
     # One convolution sums in 32 bits what FewFiltersConv2D would round after each tap.
     decoder = keras.models.clone_model(network.decoder, clone_function=_plain)
     decoder.set_weights(network.decoder.get_weights())
