@@ -4,6 +4,7 @@ What is measured are two processes on a core each, and two devices of one proces
 of their own would not. What is modeled is how long gradients travel, from their number and data sheets' bandwidths.
 """
 
+import io
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ from dcign_tf.benchmarks import counting, sections, training_step, workers
 from dcign_tf.benchmarks.sections import Row, Section, Settings
 from dcign_tf.benchmarks.workers import Candidate, Outcome
 
+PICTURE = "distribution.png"
 ONE_CORE = "one process on one core, 1 group"
 TWO_WORKERS = "two processes on a core each, 2 groups"
 ONE_DEVICE = "one process on both cores, 2 groups"
@@ -85,25 +87,94 @@ def section(settings: Settings, outcomes: Mapping[str, Outcome]) -> Section:
             "without sparsity). Real steps are longer, so that the share of the time that is left for computing is "
             "higher; latency makes it lower.",
         ],
+        pictures={PICTURE: plot(settings, outcomes)},
     )
+
+
+def plot(settings: Settings, outcomes: Mapping[str, Outcome]) -> bytes:
+    """Draws what was measured beside what was modeled: groups a second, and the time that is left for computing.
+
+    Args:
+        settings: what was measured.
+        outcomes: seconds of a step by candidate; some may be missing.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    measured, model = figure.subplots(1, 2, width_ratios=(1, 1.5))
+    bars = {"one process,\none core": (ONE_CORE, 1)} | {
+        label: (name, 2)
+        for label, name in (
+            ("two processes,\na core each", TWO_WORKERS),
+            ("one process,\nboth cores", ONE_DEVICE),
+            ("two devices,\nboth cores", TWO_DEVICES),
+        )
+    }
+    bars = {k: v for k, v in bars.items() if v[0] in outcomes and not outcomes[v[0]].problem}
+    speeds = [
+        groups / workers.spread(outcomes[name].seconds).median for name, groups in bars.values()
+    ]
+    drawn = measured.bar(list(bars), speeds, color="#2a6f97", width=0.6)
+    measured.bar_label(drawn, fmt="%.2f")
+    if ONE_CORE in (name for name, _ in bars.values()):
+        measured.axhline(2 * speeds[0], color="#6b727a", linestyle="--", linewidth=1)
+    measured.tick_params(axis="x", labelsize=7)
+    measured.set(ylabel="groups trained on a second")
+    measured.set_title("measured, this machine; dashed: twice one core's", fontsize=9)
+
+    count = np.array([2**n for n in range(1, 11)])
+    size, shortest = _size(settings), _shortest(settings)
+    colors = ("#1b4965", "#2a9d8f", "#e9a03b", "#c8553d")
+    for link, color in zip(LINKS, colors, strict=True):
+        seconds = all_reduce_seconds(size, count, link.bandwidth)
+        # As many as one NVLink domain has.
+        there = count <= (8 if link is LINKS[0] else count[-1])
+        for step, style in zip(shortest.values(), ("-", ":"), strict=True):
+            share = 100 * step / (step + seconds)
+            label = link.name if style == "-" else None
+            model.plot(count[there], share[there], style, color=color, marker=".", label=label)
+    model.set(
+        xscale="log", ylim=(0, 100), xlabel="devices", ylabel="% of a step left for computing"
+    )
+    model.set_xticks(count, [str(n) for n in count], minor=False)
+    model.set_xticks([], minor=True)
+    model.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1, 0.72))
+    model.set_title(f"model, H100 or H200; solid: {', dotted: '.join(shortest)}", fontsize=9)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _size(settings: Settings) -> int:
+    """The gradients' bytes."""
+    return 4 * counting.parameters(**settings.network)
+
+
+def _shortest(settings: Settings) -> dict[str, float]:
+    """Seconds of the shortest step of a group there can be, by precision."""
+    needed = 2 * counting.training_multiplications(**settings.network, batch=settings.batch)
+    return {name: needed / rate for name, rate in PEAKS.items()}
 
 
 def modeled(settings: Settings) -> list[Row]:
     """What an all-reduce of the gradients should take, against the shortest steps."""
-    parameters = counting.parameters(**settings.network)
-    size = 4 * parameters
+    size = _size(settings)
     rows = [
         _figure(
             "gradients of a step",
             size / 1e6,
             "MB",
-            f"4 bytes for each of {parameters:,} parameters",
+            f"4 bytes for each of {size // 4:,} parameters",
         )
     ]
-    needed = 2 * counting.training_multiplications(**settings.network, batch=settings.batch)
-    shortest = {name: needed / rate for name, rate in PEAKS.items()}
+    shortest = _shortest(settings)
     for name, seconds in shortest.items():
-        note = f"{1e-9 * needed:.0f} GFLOP at {1e-12 * PEAKS[name]:g} TFLOP/s"
+        note = f"{1e-9 * seconds * PEAKS[name]:.0f} GFLOP at {1e-12 * PEAKS[name]:g} TFLOP/s"
         rows.append(_figure(f"shortest step of a group, {name}", 1e3 * seconds, "ms", note))
     for link in LINKS:
         for devices in link.devices:
@@ -114,7 +185,7 @@ def modeled(settings: Settings) -> list[Row]:
     return rows
 
 
-def all_reduce_seconds(size: float, devices: int, bandwidth: float) -> float:
+def all_reduce_seconds(size: float, devices: Any, bandwidth: float) -> Any:
     """How long a ring takes to sum up `size` bytes of each of its devices at a bandwidth in bytes a second."""
     return 2 * (devices - 1) / devices * size / bandwidth
 

@@ -28,6 +28,16 @@ def test_speeds_are_compared_turn_by_turn() -> None:
         distribution.ONE_DEVICE: Outcome(distribution.ONE_DEVICE, (1.0, 1.0, 1.0)),
         distribution.TWO_DEVICES: Outcome(distribution.TWO_DEVICES, (2.0, 2.0, 2.0)),
     }
-    rows = {row.candidate: row for row in distribution.section(Settings(), outcomes).rows}
+    section = distribution.section(Settings(), outcomes)
+    rows = {row.candidate: row for row in section.rows}
     found = [row.median for name, row in rows.items() if "speed" in name]
     assert found == [pytest.approx(80), pytest.approx(50)]
+    assert section.pictures[distribution.PICTURE].startswith(b"\x89PNG")
+
+
+def test_what_could_not_be_measured_is_not_drawn() -> None:
+    outcomes = {
+        distribution.ONE_DEVICE: Outcome(distribution.ONE_DEVICE, (1.0, 1.0)),
+        distribution.TWO_DEVICES: Outcome(distribution.TWO_DEVICES, problem="no room"),
+    }
+    assert distribution.plot(Settings(), outcomes) != distribution.plot(Settings(), {})
