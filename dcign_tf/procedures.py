@@ -7,7 +7,8 @@ gives, sums over its groups.
     clamp      latents of factors that do not vary in the group become their group's mean; its gradient is the paper's
     ml_vae     they become the product of the group's posteriors
     group_vae  they become the average of the group's posteriors
-    ada_gvae   the same for latents that seem not to vary; it is not told which factor does
+    exchange   each image takes those of another one of its group (ours)
+    ada_gvae   as group_vae for latents that seem not to vary; it is not told which factor does
     sgvb       nothing is shared: the paper's entangled baseline
     beta_vae   the same, with another weight of the divergence
 
@@ -85,6 +86,34 @@ def average(mean: tf.Tensor, log_variance: tf.Tensor, active: tf.Tensor) -> Post
     return _shared(mean, log_variance, *_average(mean, log_variance), active)
 
 
+def exchanged(
+    mean: tf.Tensor, log_variance: tf.Tensor, active: tf.Tensor, step: Any = 0
+) -> Posteriors:
+    """Ours: each image is drawn with the shared latents of another image of its group.
+
+    That is what re-rendering does, and any other procedure only hopes for: to take all but a factor from one image, and
+    that factor from elsewhere. A shared latent that tells the varying factor tells the other image's, which is no use
+    to the decoder; and one that does not mean the same in all images of the group is found out, where a mean of
+    them hides it. Each posterior serves one image, so its divergence counts once for each, as ever.
+
+    Exchanging what two images share is an old idea (Mathieu et al. 2016, "Disentangling factors of variation in deep
+    representations using adversarial training", for images of one class); here any factor may be what varies.
+
+    Args:
+        mean: [G, B, L], B of at least 2.
+        log_variance: [G, B, L].
+        active: bool [G, L], true at the latents that are not shared.
+        step: how many steps were done; says which other image it is, so that all pairs meet, whatever their order.
+    """
+    others = tf.maximum(tf.shape(mean)[1] - 1, 1)
+    shift = 1 + tf.cast(step, tf.int32) % others
+    active = active[:, tf.newaxis]
+    return Posteriors(
+        tf.where(active, mean, tf.roll(mean, shift, axis=1)),
+        tf.where(active, log_variance, tf.roll(log_variance, shift, axis=1)),
+    )
+
+
 def adaptive(mean: tf.Tensor, log_variance: tf.Tensor, active: tf.Tensor) -> Posteriors:
     """Ada-GVAE: Locatello et al. 2020, "Weakly-supervised disentanglement without compromises" (arXiv:2002.02886).
 
@@ -156,7 +185,8 @@ def _shared(
 
 
 _Rule = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Posteriors]
-# The clamp is no such rule: its backward pass is no gradient of its forward pass, and has settings.
+# The clamp is no such rule: its backward pass is no gradient of its forward pass, and has settings. Nor is the exchange,
+# which asks for the step.
 _RULES: dict[str, _Rule] = {
     "ml_vae": product,
     "group_vae": average,
@@ -164,8 +194,8 @@ _RULES: dict[str, _Rule] = {
     "sgvb": separate,
     "beta_vae": separate,
 }
-PROCEDURES = ("clamp", *_RULES)
-_TOLD_THE_FACTOR = frozenset({"clamp", "ml_vae", "group_vae"})
+PROCEDURES = ("clamp", "exchange", *_RULES)
+_TOLD_THE_FACTOR = frozenset({"clamp", "ml_vae", "group_vae", "exchange"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +269,8 @@ class ProcedureConfig:
             loss_scale: what the objective will be multiplied by before it is differentiated. The clamp's invariance
                 signal takes the place of a gradient that has been scaled.
         """
+        if self.procedure == "exchange":
+            return exchanged(mean, log_variance, active, step)
         if self.procedure != "clamp":
             return _RULES[self.procedure](mean, log_variance, active)
         strength = self.invariance_strength * loss_scale

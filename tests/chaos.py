@@ -194,7 +194,6 @@ class Chaos:
         self._number = getattr(self, "_number", 0) + 1
         self.workdir = self._run(f"run{self._number}")
         self._pending: list[str] = []
-        self._warning = ""
 
     # What the run has come to.
 
@@ -215,12 +214,7 @@ class Chaos:
         """Starts it and waits for its first checkpoint; None if it came to its end instead."""
         before = self.checkpoints()
         trainer = self.start(**how)
-        went_on = trainer.wait_for(lambda: self.checkpoints()[:1] != before[:1])
-        warning, self._warning = self._warning, ""
-        if warning and warning not in trainer.errors():
-            trainer.kill()
-            raise Lost(f"no warning {warning!r} in {trainer.errors()!r}")
-        if went_on:
+        if trainer.wait_for(lambda: self.checkpoints()[:1] != before[:1]):
             return trainer
         self._ended(trainer)
         return None
@@ -357,7 +351,7 @@ class Chaos:
 
     def damaged(self) -> str:
         """The newest checkpoint, in any way."""
-        while len(self.checkpoints()) < 2 or self._warning:
+        while len(self.checkpoints()) < 2:
             trainer = self.under_way()
             if trainer is None:
                 return ""
@@ -367,8 +361,16 @@ class Chaos:
         newest, before = self.checkpoints()[:2]
         how = self.random.choice(sorted(faults.DAMAGES))
         faults.DAMAGES[how](newest)
-        self._warning = f"; going on from {before}"
-        return f"{how}, {self._where()}"
+        where = self._where()
+        # At once: whatever starts next may replace it.
+        trainer = self.under_way()
+        if trainer is None:
+            return ""
+        trainer.kill()
+        warning = f"; going on from {before}"
+        if warning not in trainer.errors():
+            raise Lost(f"no warning {warning!r} in {trainer.errors()!r}")
+        return f"{how}, {where}"
 
     def full_disk(self) -> str:
         """No room for the next checkpoint."""
@@ -559,6 +561,8 @@ def main(arguments: list[str]) -> int:
     only = [name for name in options.only.split(",") if name]
     if unknown := [name for name in only if name not in FAULTS]:
         parser.error(f"--only: got {unknown[0]!r}, must be some of {', '.join(FAULTS)}")
+    # A shell's job in the background ignores SIGINT, and so would all trainers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f"seed {options.seed}", flush=True)
     with somewhere() as (folder, disk):
         chaos = Chaos(folder, disk, options.seed, say=lambda line: print(line, flush=True))

@@ -174,6 +174,7 @@ def test_the_clamp_without_options_is_the_plain_one_bit_for_bit(arguments, monke
 
 
 PROCEDURES = (
+    {"procedure": "exchange"},
     {"procedure": "ml_vae"},
     {"procedure": "group_vae", "beta": 2.0},
     {"procedure": "ada_gvae"},

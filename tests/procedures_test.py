@@ -153,6 +153,37 @@ def test_the_clamps_gradients_are_those_derived_by_hand(add, beta):
     assert total == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_an_exchanges_gradients_are_those_derived_by_hand(step):
+    settings = config("exchange", beta=2.5)
+    total, *gradients = computed(settings, step=step)
+    # Whose shared latents an image is drawn with: in a group of three first the one's before, then the one's after.
+    donors = [[2, 0, 1], [1, 2, 0]][step % 2]
+    value, expected = 0.0, [np.zeros((G, B, L)), np.zeros((G, B, L))]
+    for g, image, latent in np.ndindex(G, B, L):
+        donor = image if ACTIVE[g, latent] else donors[image]
+        m, s = MEAN[g, donor, latent], LOG_VARIANCE[g, donor, latent]
+        u, e = UPSTREAM[g, image, latent], NOISE[g, image, latent]
+        value += u * (m + np.exp(s / 2) * e) + 2.5 * (m**2 + np.exp(s) - 1 - s) / 2
+        expected[0][g, donor, latent] += u + 2.5 * m
+        expected[1][g, donor, latent] += u * e * np.exp(s / 2) / 2 + 2.5 * (np.exp(s) - 1) / 2
+    assert total == pytest.approx(value, rel=1e-12)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_all_images_of_a_group_meet():
+    mean = tf.constant(np.arange(5.0)[np.newaxis, :, np.newaxis])
+    met = {
+        (image, int(donor))
+        for step in range(4)
+        for image, donor in enumerate(
+            config("exchange").posteriors(mean, mean, tf.constant([[False]]), step).mean[0, :, 0]
+        )
+    }
+    assert met == {(a, b) for a in range(5) for b in range(5) if a != b}
+
+
 def test_pairs_of_images_are_locatellos():
     """For two images: both directions' divergence by the closed form of one, and the threshold at half of the range."""
     mean, log_variance = MEAN[:, :2], LOG_VARIANCE[:, :2]
@@ -235,7 +266,7 @@ def test_warming_up():
 
 def test_which_procedures_are_told_the_factor():
     told = {name for name in PROCEDURES if config(name).names_latents}
-    assert told == {"clamp", "ml_vae", "group_vae"}
+    assert told == {"clamp", "exchange", "ml_vae", "group_vae"}
     for name in PROCEDURES:
         ours, other = computed(config(name)), computed(config(name), active=~ACTIVE)
         assert (ours[0] != other[0]) == (name in told)
@@ -244,7 +275,7 @@ def test_which_procedures_are_told_the_factor():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"procedure": "magic"}, "procedure: got 'magic', must be one of clamp, ml_vae"),
+        ({"procedure": "magic"}, "procedure: got 'magic', must be one of clamp, exchange, ml_vae"),
         ({"clamp_to": "median"}, "clamp_to: got 'median', must be one of mean, first"),
         ({"clamp_gradient": "both"}, "clamp_gradient: got 'both', must be one of replace, add"),
         ({"invariance": "some"}, "invariance: got 'some', must be one of absolute, relative"),

@@ -84,10 +84,11 @@ _CLAMP_TO = _choice(
 _PROCEDURE = _choice(
     "procedure",
     "clamp",
-    ["clamp", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"],
-    "clamp is the paper's; ml_vae, group_vae and ada_gvae grew from its idea: latents that a mini-batch shares have "
-    "the product or the average of its posteriors, and ada_gvae finds out by itself which these are; sgvb shares "
-    "nothing, the entangled baseline of section 4.1.1, nor does beta_vae, which needs --beta",
+    ["clamp", "exchange", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"],
+    "clamp is the paper's; exchange, ours, draws each image with what its mini-batch shares taken from another one of "
+    "it, as re-rendering does; ml_vae, group_vae and ada_gvae grew from the paper's idea: latents that a mini-batch "
+    "shares have the product or the average of its posteriors, and ada_gvae finds out by itself which these are; sgvb "
+    "shares nothing, the entangled baseline of section 4.1.1, nor does beta_vae, which needs --beta",
 )
 _CLAMP_GRADIENT = _choice(
     "clamp_gradient",

@@ -70,7 +70,9 @@ def test_rendering_on_the_fly_keeps_no_data(tmp_path):
 def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     names = sorted(path.name for path in pathlib.Path("flags", "compare").iterdir())
-    assert {"clamp", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"} <= set(names)
+    assert {"clamp", "exchange", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"} <= set(
+        names
+    )
     for name in names:
         # All is checked before the data are opened, the images' size last.
         assert run(f"--flagfile=flags/compare/{name}", "--workdir=x", "--image_size=71") == 2
