@@ -159,15 +159,15 @@ def test_an_exchanges_gradients_are_those_derived_by_hand(step):
     total, *gradients = computed(settings, step=step)
     # Whose shared latents an image is drawn with: in a group of three first the one's before, then the one's after.
     donors = [[2, 0, 1], [1, 2, 0]][step % 2]
-    value, expected = 0.0, [np.zeros((G, B, L)), np.zeros((G, B, L))]
+    terms, expected = [], [np.zeros((G, B, L)), np.zeros((G, B, L))]
     for g, image, latent in np.ndindex(G, B, L):
         donor = image if ACTIVE[g, latent] else donors[image]
         m, s = MEAN[g, donor, latent], LOG_VARIANCE[g, donor, latent]
         u, e = UPSTREAM[g, image, latent], NOISE[g, image, latent]
-        value += u * (m + np.exp(s / 2) * e) + 2.5 * (m**2 + np.exp(s) - 1 - s) / 2
+        terms.append(u * (m + np.exp(s / 2) * e) + 2.5 * (m**2 + np.exp(s) - 1 - s) / 2)
         expected[0][g, donor, latent] += u + 2.5 * m
         expected[1][g, donor, latent] += u * e * np.exp(s / 2) / 2 + 2.5 * (np.exp(s) - 1) / 2
-    assert total == pytest.approx(value, rel=1e-12)
+    assert total == pytest.approx(sum(terms), rel=1e-12)
     for ours, theirs in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
