@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-REFERENCES = ("mean", "first")
+REFERENCES = ("mean", "first", "another")
 GRADIENTS = ("replace", "add")
 INVARIANCES = ("absolute", "relative")
 
@@ -25,6 +25,7 @@ def clamp(
     reference: str = "mean",
     gradient: str = "replace",
     invariance: str = "absolute",
+    shift: Any = 1,
 ) -> tf.Tensor:
     """Clamps the inactive latents of groups of images.
 
@@ -56,11 +57,12 @@ def clamp(
         active_latents: bool [G, L]: which latents belong to the factor that varies in each group.
         invariance_strength: what the invariance signal is multiplied by; the paper's 1/100 goes with an
             objective that is summed, not averaged, over the group.
-        reference: what inactive latents become: "mean", the group's mean (the paper's text, step 4), or
-            "first", the group's first image (the authors' code).
+        reference: what inactive latents become: "mean", the group's mean (the paper's text, step 4), "first", those
+            of the group's first image (the authors' code), or "another", for each image those of another one.
         gradient: what inactive latents get of the upstream gradient: nothing ("replace", section 3.2), or what reaches
             them through the reference ("add").
         invariance: the signal: "absolute" (section 3.2) or "relative", see above.
+        shift: of the reference "another": how many places before an image the other one is, 1 to B - 1, around the end.
 
     Returns:
         float [G, B, L]: active latents unchanged, inactive ones equal to their reference. Their gradient is the
@@ -84,7 +86,10 @@ def clamp(
 
     @tf.custom_gradient
     def apply(z: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        anchor = tf.reduce_mean(z, axis=1, keepdims=True) if reference == "mean" else z[:, :1]
+        if reference == "mean":
+            anchor = tf.reduce_mean(z, axis=1, keepdims=True)
+        else:
+            anchor = z[:, :1] if reference == "first" else tf.roll(z, shift, axis=1)
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
             signal = tf.where(active, tf.zeros([], z.dtype), z - anchor)
@@ -98,6 +103,8 @@ def clamp(
                 return tf.zeros([], upstream.dtype)
             if reference == "mean":
                 return tf.reduce_mean(upstream, axis=1, keepdims=True)
+            if reference == "another":
+                return tf.roll(upstream, -shift, axis=1)
             first = tf.reduce_sum(upstream, axis=1, keepdims=True)
             return tf.concat([first, tf.zeros_like(upstream[:, 1:])], axis=1)
 

@@ -40,7 +40,7 @@ class DCIGN(keras.Model):
         layout: which latents hold which factor; a `CodeLayout`, a mapping from names to numbers of
             latents, or what `CodeLayout.get_config` gave.
         invariance_strength: weight of the signal that draws inactive latents to their group's mean.
-        clamp_to: what inactive latents become, "mean" (the paper) or "first" (the authors' code).
+        clamp_to: what inactive latents become, "mean" (the paper), "first" (the authors' code) or "another".
         procedure: "clamp", the paper's training procedure; "sgvb", plain variational training of the same network,
             the entangled baseline of section 4.1.1; or another one of `dcign_tf.procedures`.
         seed: of the posterior's noise, which is a function of it, the step and the group's place in the batch.

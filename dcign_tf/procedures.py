@@ -12,6 +12,13 @@ gives, sums over its groups.
     sgvb       nothing is shared: the paper's entangled baseline
     beta_vae   the same, with another weight of the divergence
 
+The exchange is the clamp to another image of the group, with the objective's gradient and no other signal. It is what
+re-rendering does, and what all else only hopes for: to take all but a factor from one image, and that factor from
+elsewhere. A shared latent that tells the varying factor tells the other image's, which is of no use to the decoder; and
+one that does not mean the same in all images of the group is found out, where a mean of them hides it. Exchanging what
+two images share is an old idea (Mathieu et al. 2016, "Disentangling factors of variation in deep representations using
+adversarial training", for images of one class); here any factor may be what varies.
+
 The groups of ML-VAE and GVAE share their content and differ in style. Ours say which factor varies, whose latents are
 the style; all others are the content, the intrinsic factor's as any other's. Groups in which the intrinsic factor
 varies have pose and light for content.
@@ -86,34 +93,6 @@ def average(mean: tf.Tensor, log_variance: tf.Tensor, active: tf.Tensor) -> Post
     return _shared(mean, log_variance, *_average(mean, log_variance), active)
 
 
-def exchanged(
-    mean: tf.Tensor, log_variance: tf.Tensor, active: tf.Tensor, step: Any = 0
-) -> Posteriors:
-    """Ours: each image is drawn with the shared latents of another image of its group.
-
-    That is what re-rendering does, and any other procedure only hopes for: to take all but a factor from one image, and
-    that factor from elsewhere. A shared latent that tells the varying factor tells the other image's, which is no use
-    to the decoder; and one that does not mean the same in all images of the group is found out, where a mean of
-    them hides it. Each posterior serves one image, so its divergence counts once for each, as ever.
-
-    Exchanging what two images share is an old idea (Mathieu et al. 2016, "Disentangling factors of variation in deep
-    representations using adversarial training", for images of one class); here any factor may be what varies.
-
-    Args:
-        mean: [G, B, L], B of at least 2.
-        log_variance: [G, B, L].
-        active: bool [G, L], true at the latents that are not shared.
-        step: how many steps were done; says which other image it is, so that all pairs meet, whatever their order.
-    """
-    others = tf.maximum(tf.shape(mean)[1] - 1, 1)
-    shift = 1 + tf.cast(step, tf.int32) % others
-    active = active[:, tf.newaxis]
-    return Posteriors(
-        tf.where(active, mean, tf.roll(mean, shift, axis=1)),
-        tf.where(active, log_variance, tf.roll(log_variance, shift, axis=1)),
-    )
-
-
 def adaptive(mean: tf.Tensor, log_variance: tf.Tensor, active: tf.Tensor) -> Posteriors:
     """Ada-GVAE: Locatello et al. 2020, "Weakly-supervised disentanglement without compromises" (arXiv:2002.02886).
 
@@ -185,8 +164,8 @@ def _shared(
 
 
 _Rule = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Posteriors]
-# The clamp is no such rule: its backward pass is no gradient of its forward pass, and has settings. Nor is the exchange,
-# which asks for the step.
+# The clamp is no such rule: its backward pass is no gradient of its forward pass, and has settings. The exchange is the
+# clamp with some that are its own.
 _RULES: dict[str, _Rule] = {
     "ml_vae": product,
     "group_vae": average,
@@ -206,7 +185,7 @@ class ProcedureConfig:
         procedure: one of `PROCEDURES`.
         invariance_strength: of the clamp: weight of the signal that draws inactive latents to their group's mean,
             relative to an objective summed over the group.
-        clamp_to: of the clamp: "mean" (the paper) or "first" (the authors' code).
+        clamp_to: of the clamp: "mean" (the paper), "first" (the authors' code) or "another"; see `clamping.clamp`.
         clamp_gradient: of the clamp: what inactive latents get, the invariance signal alone ("replace", the paper) or
             the objective's gradient through their group's mean as well ("add"); see `clamping.clamp`.
         invariance: of the clamp: whether the means' signal is "absolute" (the paper) or "relative" to how much a latent
@@ -269,17 +248,24 @@ class ProcedureConfig:
             loss_scale: what the objective will be multiplied by before it is differentiated. The clamp's invariance
                 signal takes the place of a gradient that has been scaled.
         """
-        if self.procedure == "exchange":
-            return exchanged(mean, log_variance, active, step)
-        if self.procedure != "clamp":
+        if self.procedure in _RULES:
             return _RULES[self.procedure](mean, log_variance, active)
-        strength = self.invariance_strength * loss_scale
-        strength *= _rise(step, self.invariance_warmup_steps, mean.dtype)
-        how = (active, strength, self.clamp_to, self.clamp_gradient)
+        strength: Any = 0.0
+        reference, gradient, invariance = "another", "add", "absolute"
+        if self.procedure == "clamp":
+            strength = self.invariance_strength * loss_scale
+            strength *= _rise(step, self.invariance_warmup_steps, mean.dtype)
+            reference, gradient = self.clamp_to, self.clamp_gradient
+            invariance = self.invariance
+        # Another one at every step, so that all images of a group meet, whatever their order.
+        others = tf.maximum(tf.shape(mean)[1] - 1, 1)
+        shift = 1 + tf.cast(step, tf.int32) % others
+
+        def clamped(latents: tf.Tensor, invariance: str) -> tf.Tensor:
+            return clamping.clamp(latents, active, strength, reference, gradient, invariance, shift)
+
         # A log-variance is no matter of scale: for it there is but the absolute signal.
-        return Posteriors(
-            clamping.clamp(mean, *how, self.invariance), clamping.clamp(log_variance, *how)
-        )
+        return Posteriors(clamped(mean, invariance), clamped(log_variance, "absolute"))
 
     def kl_weight(self, step: Any, dtype: Any = "float32") -> Any:
         """The weight of the divergence in the objective after so many steps."""

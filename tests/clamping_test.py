@@ -43,6 +43,21 @@ def test_clamping_to_the_first_image():
     np.testing.assert_allclose(gradient[0, :, 1], Z[0, :, 1] - Z[0, 0, 1])
 
 
+@pytest.mark.parametrize("shift", [1, 3])
+def test_clamping_to_another_image(shift):
+    z = tf.constant(Z)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        out = clamp(z, ACTIVE, 0.3, "another", shift=shift)
+        total = tf.reduce_sum(out * WEIGHTS)
+    others = [(image - shift) % 5 for image in range(5)]
+    np.testing.assert_array_equal(out[0, :, 1], Z[0, others, 1])
+    np.testing.assert_array_equal(out[0, :, 0], Z[0, :, 0])
+    signal = 0.3 * (Z - Z[:, others])
+    expected = np.where(ACTIVE[:, np.newaxis], WEIGHTS, signal)
+    np.testing.assert_allclose(tape.gradient(total, z), expected, rtol=1e-12)
+
+
 def test_groups_do_not_mix():
     alone = clamp(tf.constant(Z[:1]), ACTIVE[:1], 0.01)
     np.testing.assert_array_equal(alone, clamp(tf.constant(Z), ACTIVE, 0.01)[:1])
@@ -60,18 +75,22 @@ def test_the_same_inside_a_graph_with_unknown_sizes():
 
 
 def test_an_unknown_reference_is_refused():
-    with pytest.raises(ValueError, match="'median', must be one of mean, first"):
+    with pytest.raises(ValueError, match="'median', must be one of mean, first, another"):
         clamp(tf.constant(Z), ACTIVE, 0.01, "median")
 
 
 def test_the_objectives_gradient_through_the_reference():
-    for reference in ("mean", "first"):
+    for reference in ("mean", "first", "another"):
         z = tf.constant(Z)
         _, signal = forward_and_gradient(reference, 0.3)
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(z)
             ours = tf.reduce_sum(clamp(z, ACTIVE, 0.3, reference, "add") * WEIGHTS)
-            anchor = tf.reduce_mean(z, axis=1, keepdims=True) if reference == "mean" else z[:, :1]
+            anchor = {
+                "mean": tf.reduce_mean(z, axis=1, keepdims=True),
+                "first": z[:, :1],
+                "another": tf.concat([z[:, -1:], z[:, :-1]], axis=1),
+            }[reference]
             plain = tf.reduce_sum(tf.where(ACTIVE[:, np.newaxis], z, anchor) * WEIGHTS)
         expected = tape.gradient(plain, z) + np.where(ACTIVE[:, np.newaxis], 0, signal)
         np.testing.assert_allclose(tape.gradient(ours, z), expected, rtol=1e-12, atol=1e-15)

@@ -276,7 +276,7 @@ def test_which_procedures_are_told_the_factor():
     ("settings", "message"),
     [
         ({"procedure": "magic"}, "procedure: got 'magic', must be one of clamp, exchange, ml_vae"),
-        ({"clamp_to": "median"}, "clamp_to: got 'median', must be one of mean, first"),
+        ({"clamp_to": "median"}, "clamp_to: got 'median', must be one of mean, first, another"),
         ({"clamp_gradient": "both"}, "clamp_gradient: got 'both', must be one of replace, add"),
         ({"invariance": "some"}, "invariance: got 'some', must be one of absolute, relative"),
         ({"invariance_strength": float("nan")}, "invariance_strength: got nan"),

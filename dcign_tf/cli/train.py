@@ -78,8 +78,9 @@ _STRENGTH = _float(
 _CLAMP_TO = _choice(
     "clamp_to",
     "mean",
-    ["mean", "first"],
-    "what inactive latents become: their group's mean (the paper) or first (the authors' code)",
+    ["mean", "first", "another"],
+    "what inactive latents become: their group's mean (the paper), or those of its first image (the authors' code) or, "
+    "for each image, of another one",
 )
 _PROCEDURE = _choice(
     "procedure",
