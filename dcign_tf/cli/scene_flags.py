@@ -348,6 +348,11 @@ def source_from_flags(
                     f"--render_on_the_fly: --source={flag_values['source'].value} has images, and renders none"
                 )
             return RenderedSource(maker.config, data_service=data_service)
+        # Who meant to name one that is there, and mistyped, should not wait for another one to be made.
+        print(
+            f"{folder}: no complete data set; making one of --source={flag_values['source'].value}",
+            file=sys.stderr,
+        )
         make_dataset(flag_values, maker, folder)
         return RecordSource(folder)
     source = RecordSource(folder)

@@ -190,15 +190,20 @@ def test_flags_survive_a_flag_file(tmp_path: pathlib.Path) -> None:
     assert scene_flags.groups_from_flags(again, FACTORS)["train"]["azimuth"] == 17
 
 
-def test_a_source_is_rendered_where_it_is_missing(small: list[str], tmp_path: pathlib.Path) -> None:
+def test_a_source_is_rendered_where_it_is_missing(
+    small: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "data"
     values = parsed(small)
     assert isinstance(
         scene_flags.source_from_flags(values, folder, on_the_fly=True), RenderedSource
     )
     assert not folder.exists()
+    capsys.readouterr()
     source = scene_flags.source_from_flags(values, folder)
     assert isinstance(source, RecordSource) and source.image_size == 12
+    told = f"{folder}: no complete data set; making one of --source=builtin_face"
+    assert told in capsys.readouterr().err
     # What is there is taken as it is, unless a flag asks for something else. The seed may be the training's.
     again = scene_flags.source_from_flags(parsed(["--seed=5", "--image_size=12"]), folder)
     assert again.description == source.description
