@@ -202,7 +202,7 @@ def test_a_source_is_rendered_where_it_is_missing(
     capsys.readouterr()
     source = scene_flags.source_from_flags(values, folder)
     assert isinstance(source, RecordSource) and source.image_size == 12
-    told = f"{folder}: no complete data set; making one of --source=builtin_face"
+    told = f"{folder}: no complete data set; making one of --source=morphable_model"
     assert told in capsys.readouterr().err
     # What is there is taken as it is, unless a flag asks for something else. The seed may be the training's.
     again = scene_flags.source_from_flags(parsed(["--seed=5", "--image_size=12"]), folder)
