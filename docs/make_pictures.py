@@ -25,12 +25,12 @@ _SAMPLES = _ROOT / "dcign_tf" / "serving" / "viewer" / "samples"
 _HEADS = (24, 0, 10, 3, 15, 22, 4, 11, 29, 26)
 _CHAIRS = (0, 2, 5, 7, 9, 12, 14, 17, 20, 22)
 _FROM_RUNS = {
-    "faces_ict/turned_and_raised.png": "turned_and_raised.png",
-    "faces_ict/relit.png": "relit.png",
-    "faces_ict/evaluation/inference.png": "inference_faces_ict.png",
-    "faces_ict/evaluation/sweep_azimuth.png": "sweep_azimuth_faces_ict.png",
-    "faces_ict/evaluation/sweep_elevation.png": "sweep_elevation_faces_ict.png",
-    "faces_ict/evaluation/sweep_light_azimuth.png": "sweep_light_azimuth_faces_ict.png",
+    "faces_best/turned_and_raised.png": "turned_and_raised.png",
+    "faces_best/relit.png": "relit.png",
+    "faces_best/evaluation/inference.png": "inference_faces_best.png",
+    "faces_best/evaluation/sweep_azimuth.png": "sweep_azimuth_faces_best.png",
+    "faces_best/evaluation/sweep_elevation.png": "sweep_elevation_faces_best.png",
+    "faces_best/evaluation/sweep_light_azimuth.png": "sweep_light_azimuth_faces_best.png",
 }
 
 
