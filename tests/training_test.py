@@ -176,7 +176,10 @@ def test_it_learns(tmp_path):
         ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop"),
         ({"learning_rate": float("nan")}, "--learning_rate: got nan"),
         ({"latents": 3}, "--latents: got 3"),
-        ({"procedure": "magic"}, "--procedure: got 'magic', must be one of clamp, exchange, ml_vae"),
+        (
+            {"procedure": "magic"},
+            "--procedure: got 'magic', must be one of clamp, exchange, ml_vae",
+        ),
         ({"procedure": "beta_vae"}, "--beta: got 1, must be another number"),
         (
             {"invariance": "relative"},

@@ -1,5 +1,6 @@
 """One image in, a strip or grid and an animation out; or one line that says why not."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -275,10 +276,7 @@ def test_a_folder_in_the_way(
 def test_crops(
     workdir: pathlib.Path, place: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = pytest.importorskip(
-        "skimage.data",
-        reason="no scikit-image here: runs with pip install '.[dev]', as run.py test does",
-    )
+    data = importlib.import_module("skimage.data")
     Image.fromarray(data.astronaut()).save(place / "astronaut.png")
     flags = (f"--model={workdir}", "--image=astronaut.png", "--azimuth=10", "--nogif")
     assert _run(*flags, "--crop=face", "--output=face.png") == 0

@@ -1,5 +1,6 @@
 """Squares out of photographs. Faces are found by scikit-image, whose astronaut is the photograph."""
 
+import importlib
 import sys
 
 import numpy as np
@@ -17,10 +18,7 @@ FACE = (225, 115)  # the middle of the astronaut's face, pixels from the left an
 
 @pytest.fixture(scope="module")
 def astronaut() -> np.ndarray:
-    data = pytest.importorskip(
-        "skimage.data",
-        reason="no scikit-image here: runs with pip install '.[dev]', as run.py test does",
-    )
+    data = importlib.import_module("skimage.data")
     colors = data.astronaut()
     return (colors @ np.array(images.GREY_OF_RGB) / 255).astype(np.float32)
 
@@ -64,10 +62,6 @@ def test_the_largest_of_several_faces_is_taken(astronaut: np.ndarray) -> None:
 
 
 def test_no_face_is_an_error_that_says_what_helps() -> None:
-    pytest.importorskip(
-        "skimage",
-        reason="no scikit-image here: runs with pip install '.[dev]', as run.py test does",
-    )
     for shape in ((300, 200), (3, 5)):
         with pytest.raises(DcignError, match=r"wall\.png: no face found.*--crop=left,top"):
             faces.crop(np.full(shape, 0.3, np.float32), "face", "wall.png")
@@ -102,10 +96,6 @@ def test_a_head_is_cut_out(astronaut: np.ndarray) -> None:
 
 @pytest.mark.parametrize("side", [8, 70, 333])
 def test_what_is_cut_out_follows_edges(side: int) -> None:
-    pytest.importorskip(
-        "skimage",
-        reason="no scikit-image here: runs with pip install '.[dev]', as run.py test does",
-    )
     v, u = (np.mgrid[:side, :side] + 0.5) / side
     head = (np.hypot((u - 0.52) / 0.3, (v - 0.45) / 0.38) < 1) | (
         (abs(u - 0.52) < 0.16) & (v > 0.5)

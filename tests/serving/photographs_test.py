@@ -40,10 +40,6 @@ def test_each_photograph_has_a_row(model: engine.Engine) -> None:
 def test_the_script_draws_photographs_that_packages_ship(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip(
-        "skimage",
-        reason="no scikit-image here: runs with pip install '.[dev]', as run.py test does",
-    )
     if not _SCRIPT.exists():
         pytest.skip("no docs/ here: runs in a checkout of the repository")
     spec = importlib.util.spec_from_file_location("make_photos", _SCRIPT)

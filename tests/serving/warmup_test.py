@@ -1,5 +1,6 @@
 """The requests beside an exported model are TensorFlow Serving's own messages, and the model answers them."""
 
+import importlib
 import sys
 
 import pytest
@@ -8,10 +9,7 @@ import tensorflow as tf
 from dcign_tf.serving import warmup
 from tests.serving import tiny
 
-prediction_log_pb2 = pytest.importorskip(
-    "tensorflow_serving.apis.prediction_log_pb2",
-    reason="no tensorflow-serving-api here: runs with pip install '.[dev]', as run.py test does",
-)
+prediction_log_pb2 = importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
 
 
 def test_every_signature_is_warmed_up() -> None:

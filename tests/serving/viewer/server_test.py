@@ -150,9 +150,6 @@ def test_animations(client: Any, face: dict[str, Any]) -> None:
     assert "no second face" in client.post("/api/animation", json=other).json["error"]
     other["scenes"] = [{**scene, "other": [0.0] * 8}]
     assert client.post("/api/animation", json=other).status_code == 200
-    pytest.importorskip(
-        "av", reason="no PyAV here: runs with pip install '.[dev]', as run.py test does"
-    )
     movie = client.post("/api/animation", json={**wanted, "format": "mp4"})
     assert movie.mimetype == "video/mp4"
     assert movie.data[4:8] == b"ftyp"
