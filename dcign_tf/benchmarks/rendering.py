@@ -6,8 +6,9 @@ toward the mesh. What they have no quick tool for, a mesh from a model's coeffic
 this package, and its cost counts for all alike. Each has one core: all of them make use of more by more processes.
 """
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +34,8 @@ VTK, VTK_CULLED, EMBREE = "VTK", "VTK without back faces", "Embree"
 # Who draws the same pictures: all surfaces, or those seen from outside alone.
 _RACES = {OURS: (VTK, EMBREE), OURS_CULLED: (VTK_CULLED,)}
 _REQUIRES = {VTK: ("vtk",), VTK_CULLED: ("vtk",), EMBREE: ("embreex",)}
+# What an identity of its own costs on top of drawing.
+_SHAPES, _NORMALS = "of an identity each: shape and reflectance", "of an identity each: normals"
 _TARGET = 10.0
 _BATCHES = 4  # that differ: of the same few images again and again all would stay in caches
 _SUPERSAMPLE = 2
@@ -93,12 +96,33 @@ class _Work:
         return self._renderer.draw(self._batches[case][self._calls % _BATCHES])
 
 
-def drawing(name: str, source: str, path: str | None, image_size: int, batch: int) -> _Work:
-    """Makes a renderer ready, on one core where the system lets us choose."""
+def _stay_on_one_core() -> None:
+    """Where the system lets us choose."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def drawing(name: str, source: str, path: str | None, image_size: int, batch: int) -> _Work:
+    """Makes a renderer ready."""
+    _stay_on_one_core()
     model = scenes.load_source(source, path)
     return _Work(renderer(name, model, image_size), model, batch)
+
+
+def building(source: str, path: str | None, batch: int) -> Callable[[str], object]:
+    """Makes ready what every renderer needs of a mini-batch before it can draw: `_SHAPES` or `_NORMALS`, by name."""
+    _stay_on_one_core()
+    model = scenes.load_source(source, path)
+    identities = itertools.cycle([drawn.coefficients for drawn in draw_batches(model, EACH, batch)])
+    shapes = model.vertices(next(identities))
+
+    def build(part: str) -> object:
+        if part == _NORMALS:
+            return [smooth_normals(vertices, model.triangles) for vertices in shapes]
+        coefficients = next(identities)
+        return model.vertices(coefficients), model.albedo(coefficients)
+
+    return build
 
 
 def measure(settings: Settings) -> Section:
@@ -149,13 +173,25 @@ def measure(settings: Settings) -> Section:
                     ratios[fastest] >= _TARGET,
                 )
             )
+    source = {"source": settings.source, "path": settings.source_path, "batch": settings.batch}
+    parts = workers.race(
+        [
+            Candidate(name, f"{__name__}:building", source, {"part": name})
+            for name in (_SHAPES, _NORMALS)
+        ],
+        settings.rounds,
+        settings.warm_up,
+        title="renderer, its parts",
+    )
+    rows += sections.time_rows(_per_image(parts, settings.batch), "ms", None)
     return Section(
         "rendering",
         f"Renderer: an image of {settings.image_size} x {settings.image_size}, on one core",
         rows,
         notes=[
             f"Time per image of a mini-batch of {settings.batch}: of one identity, whose mesh is made once, or of an "
-            f"identity each. The mesh is that of the source {settings.source}; four samples per pixel.",
+            f"identity each. The mesh is that of the source {settings.source}; four samples per pixel. "
+            "Shapes, reflectances and normals are made by this package for all of them, and count; the rest is drawing.",
             "Without back faces, what is seen from inside is left out, by both: of closed meshes the pictures are "
             "the same, of heads open at the neck a little is missing.",
         ],

@@ -347,18 +347,6 @@ class _Surfaces(NamedTuple):
     )  # float32 [ceil(V / _CHUNK), 7, _CHUNK]: places, normals and albedo of some vertices
     triangles: np.ndarray  # int32 [T, 3]
 
-    @classmethod
-    def of(
-        cls,
-        vertices: np.ndarray,
-        normals: np.ndarray | None,
-        albedo: np.ndarray,
-        triangles: np.ndarray,
-    ) -> "_Surfaces":
-        if normals is None:
-            normals = smooth_normals(vertices, triangles)
-        return cls(_in_blocks(vertices, normals, albedo), triangles)
-
 
 class _Frame(NamedTuple):
     """What all images of a call share."""
@@ -372,26 +360,30 @@ class _Frame(NamedTuple):
 
 
 def _build(model: MorphableModel, identities: np.ndarray) -> Iterator[tuple[_Surfaces, int]]:
-    """Yields the mesh of each identity, and how many rows in succession have it."""
+    """Yields the mesh of each identity, until the next one is asked for, and how many rows in succession have it."""
     is_new = np.ones(len(identities), bool)
     is_new[1:] = (identities[1:] != identities[:-1]).any(axis=1)
     starts = np.flatnonzero(is_new)
     repeats = np.diff(np.append(starts, len(identities)))
+    mold = _Mold.allocate(len(model.mean_shape))
+    surfaces = _Surfaces(mold.blocks, model.triangles)
     for first in range(0, len(starts), _MESHES):
         some = slice(first, first + _MESHES)
         unique = identities[starts[some]]
         for vertices, albedo, times in zip(
             model.vertices(unique), model.albedo(unique), repeats[some], strict=True
         ):
-            yield _Surfaces.of(vertices, None, albedo, model.triangles), times
+            _fill_mold(vertices, albedo, model.triangles, mold)
+            yield surfaces, times
 
 
 def _convert(meshes: Iterable[Mesh]) -> Iterator[tuple[_Surfaces, int]]:
     """Yields each mesh, and how often it comes in succession."""
     for _, same in itertools.groupby(meshes, key=id):
         mesh, *more = same
-        surfaces = _Surfaces.of(mesh.vertices, mesh.normals, mesh.albedo, mesh.triangles)
-        yield surfaces, 1 + len(more)
+        assert mesh.normals is not None
+        blocks = _in_blocks(mesh.vertices, mesh.normals, mesh.albedo)
+        yield _Surfaces(blocks, mesh.triangles), 1 + len(more)
 
 
 def _render(
@@ -432,6 +424,73 @@ def _render(
     return images[..., None]
 
 
+@numba.extending.intrinsic
+def _add_normal(
+    typing_context: Any, points: Any, sums: Any, a: Any, b: Any, c: Any
+) -> tuple[Any, Any]:
+    """Compiles to sums[[a, b, c]] += cross(points[b] - points[a], points[c] - points[a]), rows of four numbers.
+
+    A row is one vector: a third of the instructions that three numbers need, to read and write above all.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integer, row = llvmlite.ir.IntType(32), llvmlite.ir.VectorType(llvmlite.ir.FloatType(), 4)
+        order = llvmlite.ir.Constant(llvmlite.ir.VectorType(integer, 4), [1, 2, 0, 3])
+        nothing = llvmlite.ir.Constant(row, llvmlite.ir.Undefined)
+        two = llvmlite.ir.Constant(llvmlite.ir.IntType(64), 2)
+        starts = [builder.shl(vertex, two) for vertex in arguments[2:]]
+        rows = []
+        for array, array_type in zip(arguments[:2], signature.args[:2], strict=True):
+            data = context.make_array(array_type)(context, builder, array).data
+            places = [builder.gep(data, [start]) for start in starts]
+            rows.append([builder.bitcast(place, row.as_pointer()) for place in places])
+        corners = [builder.load(place, align=4) for place in rows[0]]
+        u, v = (builder.fsub(corner, corners[0]) for corner in corners[1:])
+
+        def turned(vector: Any) -> Any:
+            return builder.shuffle_vector(vector, nothing, order)  # (x, y, z) to (y, z, x)
+
+        left, right = builder.fmul(u, turned(v)), builder.fmul(turned(u), v)
+        normal = turned(builder.fsub(left, right))
+        for place in rows[1]:
+            builder.store(builder.fadd(builder.load(place, align=4), normal), place, align=4)
+        return context.get_dummy_value()
+
+    index = numba.types.int64
+    return numba.types.void(points, sums, index, index, index), generate
+
+
+@_compiled
+def _sum_normals(
+    vertices: np.ndarray, triangles: np.ndarray, points: np.ndarray, sums: np.ndarray
+) -> None:
+    """Sums for each vertex its triangles' normals, as long as their areas: the first three columns of `sums`.
+
+    Args:
+        vertices: float32 [V, 3].
+        triangles: int32 [T, 3].
+        points: float32 [V or more, 4], written over.
+        sums: float32 [V or more, 4], written over.
+    """
+    for vertex in range(len(vertices)):
+        points[vertex, 0], points[vertex, 1], points[vertex, 2] = (
+            vertices[vertex, 0],
+            vertices[vertex, 1],
+            vertices[vertex, 2],
+        )
+        points[vertex, 3] = np.float32(0)
+    sums[:] = 0
+    for t in range(len(triangles)):
+        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
+        _add_normal(points, sums, np.int64(a), np.int64(b), np.int64(c))
+
+
+@_compiled
+def _inverse_length(x: np.float32, y: np.float32, z: np.float32) -> np.float32:
+    length = np.sqrt(x * x + y * y + z * z)
+    return np.float32(1) / length if length > np.float32(0) else np.float32(1)
+
+
 @_compiled
 def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Unit normals of the vertices, the mean of their triangles' weighted by area; float32 [V, 3].
@@ -440,32 +499,59 @@ def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
         vertices: float32 [V, 3].
         triangles: int32 [T, 3], counter-clockwise seen from outside.
     """
-    normals = np.zeros_like(vertices)
-    for t in range(len(triangles)):
-        a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
-        ux = vertices[b, 0] - vertices[a, 0]
-        uy = vertices[b, 1] - vertices[a, 1]
-        uz = vertices[b, 2] - vertices[a, 2]
-        vx = vertices[c, 0] - vertices[a, 0]
-        vy = vertices[c, 1] - vertices[a, 1]
-        vz = vertices[c, 2] - vertices[a, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for i in (a, b, c):
-            normals[i, 0] += nx
-            normals[i, 1] += ny
-            normals[i, 2] += nz
+    sums = np.empty((len(vertices), 4), np.float32)
+    _sum_normals(vertices, triangles, np.empty_like(sums), sums)
+    normals = np.empty_like(vertices)
     for vertex in range(len(normals)):
-        x, y, z = normals[vertex, 0], normals[vertex, 1], normals[vertex, 2]
-        length = math.sqrt(x * x + y * y + z * z)
-        if length > 0:
-            scale = np.float32(1 / length)
-            normals[vertex, 0] *= scale
-            normals[vertex, 1] *= scale
-            normals[vertex, 2] *= scale
+        x, y, z = sums[vertex, 0], sums[vertex, 1], sums[vertex, 2]
+        scale = _inverse_length(x, y, z)
+        normals[vertex, 0], normals[vertex, 1], normals[vertex, 2] = x * scale, y * scale, z * scale
     return normals
 
 
 _CHUNK = 128  # vertices or triangles handled at a time: all about them stays in the nearest cache
+
+
+class _Mold(NamedTuple):
+    """Memory for one mesh after the other of as many vertices."""
+
+    points: np.ndarray  # float32 [V or more, 4]
+    sums: np.ndarray  # float32 [V or more, 4]
+    blocks: np.ndarray  # see _Surfaces
+
+    @classmethod
+    def allocate(cls, vertices: int) -> "_Mold":
+        blocks = -(-vertices // _CHUNK)
+        rows = (blocks * _CHUNK, 4)
+        return cls(
+            np.zeros(rows, np.float32),
+            np.zeros(rows, np.float32),
+            np.zeros((blocks, 7, _CHUNK), np.float32),
+        )
+
+
+@_compiled
+def _fill_mold(
+    vertices: np.ndarray, albedo: np.ndarray, triangles: np.ndarray, mold: _Mold
+) -> None:
+    """Writes a mesh and its smooth normals into `mold.blocks`: `smooth_normals` and `_in_blocks` at once."""
+    _sum_normals(vertices, triangles, mold.points, mold.sums)
+    for block in range(len(mold.blocks)):
+        start, end = block * _CHUNK, (block + 1) * _CHUNK
+        points, sums = mold.points[start:end].reshape(-1), mold.sums[start:end].reshape(-1)
+        written, some = mold.blocks[block].reshape(-1), albedo[start:end]
+        for k in range(_CHUNK):
+            written[k] = points[4 * k]
+            written[k + _CHUNK] = points[4 * k + 1]
+            written[k + 2 * _CHUNK] = points[4 * k + 2]
+        for k in range(_CHUNK):
+            x, y, z = sums[4 * k], sums[4 * k + 1], sums[4 * k + 2]
+            scale = _inverse_length(x, y, z)
+            written[k + 3 * _CHUNK] = x * scale
+            written[k + 4 * _CHUNK] = y * scale
+            written[k + 5 * _CHUNK] = z * scale
+        for k in range(len(some)):
+            written[k + 6 * _CHUNK] = some[k]
 
 
 @_compiled
