@@ -191,7 +191,7 @@ def measure(settings: Settings) -> Section:
         notes=[
             f"Time per image of a mini-batch of {settings.batch}: of one identity, whose mesh is made once, or of an "
             f"identity each. The mesh is that of the source {settings.source}; four samples per pixel. "
-            "Shapes, reflectances and normals are made by this package for all of them, and count; the rest is drawing.",
+            "Shapes, reflectances and normals are made by this package for all alike, and count; the rest is drawing.",
             "Without back faces, what is seen from inside is left out, by both: of closed meshes the pictures are "
             "the same, of heads open at the neck a little is missing.",
         ],
