@@ -7,7 +7,7 @@ Examples:
   dcign-evaluate --workdir=runs/faces --light_elevation=40
   dcign-evaluate --compare=runs/faces,runs/entangled
 
-Into the workdir's folder evaluation/ it writes metrics.json, the paper's Fig. 4, 5 and 6 as PNG, and report.html,
+Into the workdir's folder evaluation/ it writes metrics.json, the paper's Fig. 4 to 7 as PNG, and report.html,
 one page with all of it. The images are those of the data set the network was trained on, or of --data. Flags of
 the scene, where given, change what the run was trained on, and such scenes are rendered on the fly.
 """

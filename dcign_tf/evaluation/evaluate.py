@@ -66,6 +66,7 @@ class Pairs(NamedTuple):
         source_codes: float32 [P, L], codes of the images i.
         target_codes: float32 [P, L], codes of the images j.
         values: float32 [P], the factor's true value in image j; NaN where nobody knows it.
+        groups: int [P], the number of their group.
     """
 
     sources: np.ndarray
@@ -73,6 +74,11 @@ class Pairs(NamedTuple):
     source_codes: np.ndarray
     target_codes: np.ndarray
     values: np.ndarray
+    groups: np.ndarray
+
+    def first(self, count: int) -> "Pairs":
+        """The first `count` of them."""
+        return Pairs(*(column[:count] for column in self))
 
 
 class Measured(NamedTuple):
@@ -239,6 +245,7 @@ def draw_pairs(
         codes[which, i],
         codes[which, j],
         group.values[factor][which, j],
+        which,
     )
 
 
@@ -348,7 +355,7 @@ def _rerendering(network: Interpretation, factor: str, pairs: Pairs | None) -> d
             for codes in (pairs.source_codes, exchanged(network, factor, pairs))
         )
         if np.isfinite(pairs.values).all():
-            edited = network.edit(pairs.source_codes, factor, pairs.values)
+            edited = rerendered(network, factor, pairs)
             mse = float(network.squared_errors(edited, pairs.targets).mean())
     return {
         "mse": mse,
@@ -364,6 +371,16 @@ def exchanged(network: Interpretation, factor: str, pairs: Pairs) -> np.ndarray:
     latents = list(network.places[factor])
     codes[:, latents] = pairs.target_codes[:, latents]
     return codes
+
+
+def rerendered(network: Interpretation, factor: str, pairs: Pairs) -> np.ndarray:
+    """Codes of the images i with the factor set to its value in the images j; float32 [P, L].
+
+    Where nobody knows that value, the network has to find it in the image itself: `exchanged`.
+    """
+    if np.isfinite(pairs.values).all():
+        return network.edit(pairs.source_codes, factor, pairs.values)
+    return exchanged(network, factor, pairs)
 
 
 def _disentanglement(

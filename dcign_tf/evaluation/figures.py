@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned: the paper's Fig. 4, 5 and 6 for any network and data.
+"""Pictures of what a network has learned: the paper's Fig. 4 to 7 for any network and data.
 
 Each function returns a PNG. Nothing here touches matplotlib's global state, so that a notebook keeps its own.
 """
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dcign_tf import units
-from dcign_tf.evaluation.evaluate import Measured, Pairs, agreement, exchanged
+from dcign_tf.evaluation.evaluate import Measured, agreement, rerendered
 
 WIDTH = 1400  # of all figures, in pixels
 _DPI = 100
@@ -36,23 +36,87 @@ def sweep(measured: Measured, factor: str, faces: int = 5, values: int = 9) -> b
     Returns:
         A PNG: for each image itself, its reconstruction and its sweep, the value above each column.
     """
-    network = measured.network
     chosen = _varied_rows(measured, faces)
-    images = measured.mixed.images[chosen]
-    swept = np.linspace(*network.range(factor), values)
-    unit = network.units[factor]
-    rows = []
-    for code, image in zip(measured.codes[chosen], images, strict=True):
-        repeated = np.repeat(code[np.newaxis], values, axis=0)
-        codes = np.concatenate([code[np.newaxis], network.edit(repeated, factor, swept)])
-        rows.append([image / 255.0, *network.decode(codes)])
-    sections = [
-        ("", ["image", "reconstruction"]),
-        (f"{_title(factor)}, set to", [_label(value, unit) for value in swept]),
-    ]
     true = measured.mixed.values[factor][chosen]
-    notes = ["" if np.isnan(value) else _label(value, unit) for value in true]
-    return _mosaic(rows, sections, notes=notes)
+    unit = measured.network.units[factor]
+    return _mosaic(
+        *_swept(measured, factor, measured.mixed.images[chosen], measured.codes[chosen], values),
+        notes=["" if np.isnan(value) else _label(value, unit) for value in true],
+    )
+
+
+def best_and_worst(
+    measured: Measured, factor: str, best: int = 5, worst: int = 3, values: int = 9
+) -> bytes:
+    """Fig. 7: a factor swept for those held-out identities that the network re-renders best, and worst.
+
+    Args:
+        measured: a network and images it never saw, in groups in which `factor` varies.
+        factor: an extrinsic factor.
+        best: rows of the smallest errors.
+        worst: rows of the largest.
+        values: columns, besides the image and its reconstruction.
+
+    Returns:
+        A PNG like that of `sweep`, with the group's mean error of re-rendering, beside each row.
+    """
+    pairs, network = measured.pairs[factor], measured.network
+    errors = network.squared_errors(rerendered(network, factor, pairs), pairs.targets)
+    groups, first = np.unique(pairs.groups, return_index=True)
+    means = np.array([errors[pairs.groups == group].mean() for group in groups])
+    order = means.argsort(kind="stable")
+    if len(order) > best + worst:
+        order = np.concatenate([order[:best], order[len(order) - worst :]])
+    chosen = first[order]
+    return _mosaic(
+        *_swept(measured, factor, pairs.sources[chosen], pairs.source_codes[chosen], values),
+        row_labels=[f"MSE {means[row]:.4f}" for row in order],
+    )
+
+
+def _swept(
+    measured: Measured, factor: str, images: np.ndarray, codes: np.ndarray, values: int
+) -> tuple[list[list[np.ndarray]], list[tuple[str, list[str]]]]:
+    """Rows and sections of a mosaic: images, their reconstructions, and one factor over its calibrated range."""
+    network = measured.network
+    swept = np.linspace(*network.range(factor), values)
+    rows = []
+    for code, image in zip(codes, images, strict=True):
+        repeated = np.repeat(code[np.newaxis], values, axis=0)
+        shown = np.concatenate([code[np.newaxis], network.edit(repeated, factor, swept)])
+        rows.append([image / 255.0, *network.decode(shown)])
+    labels = [_label(value, network.units[factor]) for value in swept]
+    return rows, [("", ["image", "reconstruction"]), (f"{_title(factor)}, set to", labels)]
+
+
+def entangled(measured: Measured, baseline: Measured, pairs: int = 2) -> bytes:
+    """Fig. 5b: the same re-rendering by a disentangled and by an entangled network.
+
+    Args:
+        measured: a network and images it never saw.
+        baseline: an entangled network, on the same images.
+        pairs: rows for each extrinsic factor.
+
+    Returns:
+        A PNG: from left to right the image, its reconstruction and its re-rendering by either network, the truth.
+    """
+    rows, labels = [], []
+    for factor, drawn in measured.pairs.items():
+        of_both = [(measured.network, drawn.first(pairs))]
+        of_both.append((baseline.network, baseline.pairs[factor].first(pairs)))
+        shown = [list(of_both[0][1].sources / 255.0)]
+        for network, some in of_both:
+            shown += [list(network.decode(some.source_codes))]
+            shown += [list(network.decode(rerendered(network, factor, some)))]
+        shown.append(list(of_both[0][1].targets / 255.0))
+        rows += [list(row) for row in zip(*shown, strict=True)]
+        labels += [
+            f"{_title(factor)}\n{_target(value, measured.network.units[factor])}"
+            for value in of_both[0][1].values
+        ]
+    both = ["reconstruction", "re-rendered"]
+    sections = [("", ["image"]), ("disentangled", both), ("entangled", both), ("", ["truth"])]
+    return _mosaic(rows, sections, row_labels=labels)
 
 
 def reconstructions(measured: Measured, faces: int = 10) -> bytes:
@@ -81,20 +145,12 @@ def rerenderings(measured: Measured, pairs: int = 4) -> bytes:
     rows: list[list[np.ndarray]] = [[], [], []]
     sections = []
     for factor, drawn in measured.pairs.items():
-        some = Pairs(*(array[:pairs] for array in drawn))
-        known = bool(np.isfinite(some.values).all())
-        # Where nobody knows the value, the network has to find it in the picture itself.
-        codes = (
-            measured.network.edit(some.source_codes, factor, some.values)
-            if known
-            else exchanged(measured.network, factor, some)
-        )
+        some = drawn.first(pairs)
         rows[0] += list(some.sources / 255.0)
-        rows[1] += list(measured.network.decode(codes))
+        rows[1] += list(measured.network.decode(rerendered(measured.network, factor, some)))
         rows[2] += list(some.targets / 255.0)
         unit = measured.network.units[factor]
-        labels = [f"to {_label(v, unit)}" if known else "as below" for v in some.values]
-        sections.append((_title(factor), labels))
+        sections.append((_title(factor), [_target(value, unit) for value in some.values]))
     return _mosaic(rows, sections, row_labels=["image", "re-rendered", "truth"])
 
 
@@ -221,6 +277,11 @@ def _mosaic(
         bottom = top + (row + 1) * cell - 8
         text(left + 8, bottom, note, ha="left", va="bottom", color="white", fontsize=9)
     return _png(figure)
+
+
+def _target(value: float, unit: str) -> str:
+    """What a factor is set to; where nobody knows the value, it is that of the true picture."""
+    return f"to {_label(value, unit)}" if np.isfinite(value) else "as the truth"
 
 
 def _label(value: float, unit: str) -> str:

@@ -214,6 +214,17 @@ def pictures(result: "Evaluation") -> "list[Picture]":
                 figures.rerenderings(network),
             )
         )
+    for factor in network.pairs:
+        if factor in network.periods:
+            drawn.append(
+                Picture(
+                    f"best_and_worst_{factor}.png",
+                    f"{factor.replace('_', ' ').capitalize()}, where it is turned best and worst",
+                    "As above, for those groups whose re-rendering has the smallest error, and below those where it "
+                    "has the largest. The paper's Fig. 7.",
+                    figures.best_and_worst(network, factor),
+                )
+            )
     scattered = figures.inference(network)
     if scattered is not None:
         drawn.append(
@@ -235,13 +246,24 @@ def pictures(result: "Evaluation") -> "list[Picture]":
         )
     )
     if result.baseline is not None:
+        if network.pairs:
+            drawn.append(
+                Picture(
+                    "entangled.png",
+                    "Entangled and disentangled",
+                    "The same images and values for both networks: good is a re-rendering like the truth. The "
+                    "entangled one is the same network trained without the paper's procedure; set is the latent that "
+                    "varies most where this factor does. The paper's Fig. 5b.",
+                    figures.entangled(network, result.baseline),
+                )
+            )
         for factor in result.baseline.network.places:
             drawn.append(
                 Picture(
                     f"baseline_sweep_{factor}.png",
                     f"{factor.replace('_', ' ').capitalize()}, swept in the entangled baseline",
                     "The same network trained without the paper's procedure; swept is the latent that varies most "
-                    "where this factor does. The paper's Fig. 5b, top.",
+                    "where this factor does.",
                     figures.sweep(result.baseline, factor),
                 )
             )

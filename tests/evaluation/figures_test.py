@@ -11,10 +11,17 @@ from tests.evaluation import tiny
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def evaluation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("octahedra")
-    settings = measuring.Settings(images=40, groups=2, pairs=6)
-    return measuring.run(tiny.model(folder), tiny.source(folder), settings=settings).network
+    settings = measuring.Settings(images=40, groups=3, pairs=20)
+    return measuring.run(
+        tiny.model(folder), tiny.source(folder), "test", tiny.uncalibrated("sgvb"), settings
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(evaluation):
+    return evaluation.network
 
 
 def _pixels(png: bytes) -> np.ndarray:
@@ -59,6 +66,37 @@ def test_rerenderings_and_inference_show_something(measured):
     pixels = _pixels(scattered)
     assert pixels.shape[0] == 890
     assert 0.01 < (pixels < 200).mean() < 0.5
+
+
+def test_best_and_worst_are_ordered_by_error(measured, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(
+        figures, "_mosaic", lambda rows, sections, row_labels: shown.update(locals()) or b""
+    )
+    pairs = measured.pairs["azimuth"]
+    figures.best_and_worst(measured, "azimuth", best=1, worst=1)
+    errors = [float(label.removeprefix("MSE ")) for label in shown["row_labels"]]
+    assert len(errors) == 2 and errors[0] < errors[1]
+    codes = measured.network.edit(pairs.source_codes, "azimuth", pairs.values)
+    by_hand = np.square(measured.network.decode(codes) - pairs.targets / 255).mean((1, 2, 3))
+    means = [by_hand[pairs.groups == group].mean() for group in range(3)]
+    np.testing.assert_allclose(errors, [min(means), max(means)], atol=6e-5)
+    for row, group in zip(shown["rows"], np.argsort(means)[[0, -1]], strict=True):
+        assert any((row[0] * 255 == image).all() for image in pairs.sources[pairs.groups == group])
+
+
+def test_both_networks_re_render_the_same_images(evaluation, monkeypatch):
+    assert (_pixels(figures.entangled(evaluation.network, evaluation.baseline)) < 60).mean() > 0.2
+    shown = {}
+    monkeypatch.setattr(
+        figures, "_mosaic", lambda rows, sections, row_labels: shown.update(locals()) or b""
+    )
+    figures.entangled(evaluation.network, evaluation.baseline, pairs=1)
+    image, own, changed, other, other_changed, truth = shown["rows"][0]
+    pairs = evaluation.network.pairs["azimuth"]
+    assert len(shown["rows"]) == len(evaluation.network.pairs)
+    assert (image * 255 == pairs.sources[0]).all() and (truth * 255 == pairs.targets[0]).all()
+    assert len({picture.tobytes() for picture in (own, changed, other, other_changed)}) == 4
 
 
 def test_the_same_numbers_give_the_same_bytes_and_leave_pyplot_alone(measured):
