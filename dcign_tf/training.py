@@ -75,6 +75,8 @@ class TrainingConfig(ProcedureConfig):
         decoder_filters: channels of the decoder's.
         latents: length of the code; extrinsic factors have one each, circular ones two, the rest is intrinsic.
         circular: extrinsic factors whose latents are a direction, of those that turn all the way around.
+        start_from: a finished workdir or a `.keras` file, whose weights to start from instead of random ones; None for
+            random ones.
         steps: number of updates.
         groups_per_step: groups in a step's batch; 1 is the paper.
         ratio: how often each factor varies, in the order of the factors; by default 1 for each extrinsic factor
@@ -107,6 +109,7 @@ class TrainingConfig(ProcedureConfig):
     decoder_filters: tuple[int, ...] = (32, 64, 96)
     latents: int = 200
     circular: tuple[str, ...] = ()
+    start_from: str | None = None
     steps: int = 12000
     groups_per_step: int = 1
     ratio: tuple[float, ...] | None = None
@@ -247,10 +250,21 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     )
 
 
-def check(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> None:
-    """Checks what a configuration alone cannot: that it fits its images.
+def check(
+    config: TrainingConfig,
+    factors: tuple[str, ...],
+    image_size: int,
+    workdir: str | os.PathLike[str] | None = None,
+) -> None:
+    """Checks what a configuration alone cannot: that it fits its images, and the model that it starts from.
 
     Call it before anything is rendered or written: a mistake must not cost a data set.
+
+    Args:
+        config: the configuration.
+        factors: of the images.
+        image_size: height and width of the images.
+        workdir: where to train. With checkpoints there, what the run started from is not needed any more.
 
     Raises:
         UsageError: it does not; the message names the flag.
@@ -271,6 +285,47 @@ def check(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> 
         decoder_base(image_size)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
+    resumes = workdir is not None and pathlib.Path(workdir, workdirs.CHECKPOINTS).exists()
+    if config.start_from is not None and not resumes:
+        _starting_model(config, factors, image_size)
+
+
+def _layout(config: TrainingConfig, factors: tuple[str, ...]) -> CodeLayout:
+    sizes = _sizes(config, factors)
+    return CodeLayout(
+        sizes | {factors[-1]: config.latents - sum(sizes.values())}, config.circular
+    )
+
+
+def _starting_model(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> DCIGN:
+    """The model of --start_from, whose weights fit the one that is to be trained."""
+    try:
+        model = load_model(str(workdirs.model_file(config.start_from or "")))
+    except DcignError as error:
+        raise UsageError(f"--start_from: {error}") from error
+    layout = _layout(config, factors)
+    for flag, found, wanted in (
+        ("image_size", model.image_size, image_size),
+        ("encoder_filters", tuple(model.encoder_filters), config.encoder_filters),
+        ("decoder_filters", tuple(model.decoder_filters), config.decoder_filters),
+        ("latents", model.layout.latents, config.latents),
+        ("circular", tuple(model.layout.circular), config.circular),
+    ):
+        if found != wanted:
+            there, here = (
+                ",".join(map(str, value)) if isinstance(value, tuple) else value
+                for value in (found, wanted)
+            )
+            raise UsageError(
+                f"--start_from: {config.start_from} was trained with --{flag}={there}, this run has --{flag}={here}; "
+                "both must be the same"
+            )
+    if model.layout != layout:
+        raise UsageError(
+            f"--start_from: {config.start_from} has latents for {', '.join(model.layout.factors)}, the data's factors "
+            f"are {', '.join(factors)}; both must be the same"
+        )
+    return model
 
 
 def _sizes(config: TrainingConfig, factors: tuple[str, ...]) -> dict[str, int]:
@@ -280,15 +335,12 @@ def _sizes(config: TrainingConfig, factors: tuple[str, ...]) -> dict[str, int]:
 
 def make_model(config: TrainingConfig, source: GroupSource) -> DCIGN:
     """A compiled model for a configuration and the images it will see, started from the seed."""
-    check(config, source.factors, source.image_size)
-    sizes = _sizes(config, source.factors)
-    sizes |= {source.factors[-1]: config.latents - sum(sizes.values())}
     keras.utils.set_random_seed(config.seed)
     model = DCIGN(
         image_size=source.image_size,
         encoder_filters=config.encoder_filters,
         decoder_filters=config.decoder_filters,
-        layout=CodeLayout(sizes, config.circular),
+        layout=_layout(config, source.factors),
         seed=config.seed,
         units=source.units,
         **config.procedure_settings(),
@@ -328,7 +380,7 @@ def train(
         DcignError: the objective or a weight is no longer finite; the data are corrupt; the disk is full; no
             checkpoint is undamaged.
     """
-    check(config, source.factors, source.image_size)
+    check(config, source.factors, source.image_size, workdir)
     # Told in full, since what is the default depends on the data.
     warmup, ratio = config.ratios(source.factors, source.available("train"))
     told = {"warmup_ratio": list(warmup.values()), "ratio": list(ratio.values())}
@@ -383,6 +435,13 @@ def _train(
     )
     checkpoints.restore()
     start = int(model.optimizer.iterations.numpy())
+    if start == 0 and config.start_from is not None:
+        begun = _starting_model(config, source.factors, source.image_size)
+        with cluster.strategy.scope():
+            for weight, value in zip(
+                model.trainable_weights, begun.trainable_weights, strict=True
+            ):
+                weight.assign(value.numpy())
     cluster.agree(checkpoint=start)
 
     began = time.monotonic()

@@ -27,6 +27,34 @@ _LOCK = "lock"
 _LEFTOVERS = (f".{_CONFIG}.*.tmp", ".training.json.*.tmp", ".model.*")
 
 
+def model_file(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Finds the `.keras` file of a workdir; of a file, that is the file itself.
+
+    Raises:
+        DcignError: there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise DcignError(
+            f"{path}: no such file or folder; it should be a workdir of dcign-train, a .keras "
+            "file or an exported model"
+        )
+    if not path.is_dir():
+        return path
+    file = path / "model.keras"
+    if file.is_file():
+        return file
+    if (path / "config.json").exists():
+        raise DcignError(
+            f"{path}: its training has not ended, there is no model.keras yet; run dcign-train "
+            "again to go on with it"
+        )
+    raise DcignError(
+        f"{path}: holds no model; it should be a workdir of dcign-train (with model.keras) or an "
+        "exported model (with saved_model.pb)"
+    )
+
+
 @contextlib.contextmanager
 def at_work(folder: str | os.PathLike[str], chief: bool = True) -> Iterator[StopSignals]:
     """Makes a workdir this process's for the length of a block, and explains what may end the block early.

@@ -73,6 +73,42 @@ def test_a_process_that_never_trained_reads_the_model(finished):
     assert done.stdout.strip() == "Adam"
 
 
+def test_a_run_starts_from_another_ones_weights(finished, source, tmp_path):
+    workdir, model = finished
+    # A rate that changes nothing.
+    still = tiny_config(steps=1, learning_rate=1e-30, start_from=str(workdir), seed=5)
+    started = training.train(still, source, tmp_path / "run")
+    for ours, theirs in zip(started.trainable_weights, model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_what_a_run_started_from_may_be_gone_once_it_has_checkpoints(finished, source, tmp_path):
+    begun = shutil.copytree(finished[0], tmp_path / "begun")
+    config = tiny_config(start_from=str(begun))
+    training.train(config, source, tmp_path / "run")
+    (tmp_path / "run" / "model.keras").unlink()
+    shutil.rmtree(begun)
+    training.train(config, source, tmp_path / "run")
+    with pytest.raises(UsageError, match="--start_from: .*begun: no such file or folder"):
+        training.train(config, source, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start_from": "nowhere"}, "--start_from: nowhere: no such file or folder"),
+        ({"latents": 9}, "--latents=8, this run has --latents=9"),
+        ({"encoder_filters": (4, 4, 5)}, "--encoder_filters=4,4,4, this run has .*=4,4,5"),
+        ({"circular": ("azimuth",)}, "--circular=, this run has --circular=azimuth"),
+    ],
+)
+def test_only_from_a_network_of_the_same_form(finished, source, tmp_path, changes, message):
+    config = tiny_config(**{"start_from": str(finished[0]), **changes})
+    with pytest.raises(UsageError, match=message):
+        training.train(config, source, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_tensorboard_gets_scalars_histograms_and_pictures(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

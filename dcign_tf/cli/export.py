@@ -82,9 +82,10 @@ def main(argv: list[str]) -> None:
             f"--tflite: got {','.join(formats)}, must be some of {', '.join(_FORMATS)}, each once"
         )
     from dcign_tf import model as models
-    from dcign_tf.serving import engine, export, samples, signatures, warmup
+    from dcign_tf import workdirs
+    from dcign_tf.serving import export, samples, signatures, warmup
 
-    file = engine.keras_file(_MODEL.value)
+    file = workdirs.model_file(_MODEL.value)
     model = models.load_model(str(file))
     if not model.calibrated:
         raise errors.DcignError(f"{file}: {signatures.UNCALIBRATED}")

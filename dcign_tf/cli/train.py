@@ -114,6 +114,13 @@ _BETA = _float("beta", 1.0, "weight of the divergence from the prior, for any pr
 _KL_WARMUP = _integer(
     "kl_warmup_steps", 0, "steps in which --beta rises linearly from 0; 0 is the paper"
 )
+_START_FROM = flags.DEFINE_string(
+    "start_from",
+    None,
+    "a finished workdir, or a .keras file, whose weights to start from instead of random ones; it must have the same "
+    "network and factors",
+    flag_values=FLAGS,
+)
 _STEPS = _integer("steps", 12000, "number of updates")
 _GROUPS = _integer("groups_per_step", 1, "mini-batches in one update; 1 is the paper")
 _RATIO = _list(
@@ -200,6 +207,7 @@ def main(argv: list[str]) -> None:
         invariance_warmup_steps=_INVARIANCE_WARMUP.value,
         beta=_BETA.value,
         kl_warmup_steps=_KL_WARMUP.value,
+        start_from=_START_FROM.value,
         steps=_STEPS.value,
         groups_per_step=_GROUPS.value,
         ratio=_numbers("ratio", float) if _RATIO.value is not None else None,
@@ -233,7 +241,7 @@ def main(argv: list[str]) -> None:
     cluster = distribution.join(config.strategy, config.groups_per_step)
     with cluster.chief_first():  # It may have to make the data set.
         source = scene_flags.source_from_flags(
-            FLAGS, data, _ON_THE_FLY.value, functools.partial(training.check, config), service
+            FLAGS, data, _ON_THE_FLY.value, functools.partial(training.check, config, workdir=workdir), service
         )
     # Where later commands find the images, next to the configuration that says what they must be.
     where = None if _ON_THE_FLY.value else str(data.resolve())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dcign_tf import workdirs
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
 from dcign_tf.serving import export, refusals, signatures
@@ -138,40 +139,12 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
     folder = saved_model_folder(pathlib.Path(path))
     if folder is not None:
         return _open_saved_model(folder)
-    file = keras_file(path)
+    file = workdirs.model_file(path)
     model = load_model(str(file))
     try:
         return engine_of(model)
     except DcignError as error:
         raise DcignError(f"{file}: {error}") from error
-
-
-def keras_file(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Finds the `.keras` file of a workdir; of a file, that is the file itself.
-
-    Raises:
-        DcignError: there is none.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise DcignError(
-            f"{path}: no such file or folder; it should be a workdir of dcign-train, a .keras "
-            "file or an exported model"
-        )
-    if not path.is_dir():
-        return path
-    file = path / "model.keras"
-    if file.is_file():
-        return file
-    if (path / "config.json").exists():
-        raise DcignError(
-            f"{path}: its training has not ended, there is no model.keras yet; run dcign-train "
-            "again to go on with it"
-        )
-    raise DcignError(
-        f"{path}: holds no model; it should be a workdir of dcign-train (with model.keras) or an "
-        "exported model (with saved_model.pb)"
-    )
 
 
 def saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
