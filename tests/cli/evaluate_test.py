@@ -58,7 +58,7 @@ def test_it_writes_metrics_figures_and_a_report(
     assert "baseline" in out
     written = {path.name for path in (workdir / "evaluation").iterdir()}
     swept = {f"baseline_{name}" for name in FIGURES if name.startswith("sweep")}
-    assert written == {"metrics.json", "report.html", *FIGURES, *swept}
+    assert written == {"metrics.json", "report.html", "entangled.png", *FIGURES, *swept}
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
     assert (metrics["image_size"], metrics["n_images"]) == (38, 40)
     assert metrics["baseline"]["reconstruction"]["mse"] > 0

@@ -96,7 +96,9 @@ def test_both_networks_re_render_the_same_images(evaluation, monkeypatch):
     pairs = evaluation.network.pairs["azimuth"]
     assert len(shown["rows"]) == len(evaluation.network.pairs)
     assert (image * 255 == pairs.sources[0]).all() and (truth * 255 == pairs.targets[0]).all()
-    assert len({picture.tobytes() for picture in (own, changed, other, other_changed)}) == 4
+    # Both have the same weights, and different ideas of which latent the azimuth is.
+    assert (own == other).all()
+    assert len({picture.tobytes() for picture in (own, changed, other_changed)}) == 3
 
 
 def test_the_same_numbers_give_the_same_bytes_and_leave_pyplot_alone(measured):
