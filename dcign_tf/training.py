@@ -292,9 +292,7 @@ def check(
 
 def _layout(config: TrainingConfig, factors: tuple[str, ...]) -> CodeLayout:
     sizes = _sizes(config, factors)
-    return CodeLayout(
-        sizes | {factors[-1]: config.latents - sum(sizes.values())}, config.circular
-    )
+    return CodeLayout(sizes | {factors[-1]: config.latents - sum(sizes.values())}, config.circular)
 
 
 def _starting_model(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> DCIGN:
@@ -438,9 +436,7 @@ def _train(
     if start == 0 and config.start_from is not None:
         begun = _starting_model(config, source.factors, source.image_size)
         with cluster.strategy.scope():
-            for weight, value in zip(
-                model.trainable_weights, begun.trainable_weights, strict=True
-            ):
+            for weight, value in zip(model.trainable_weights, begun.trainable_weights, strict=True):
                 weight.assign(value.numpy())
     cluster.agree(checkpoint=start)
 

@@ -241,7 +241,11 @@ def main(argv: list[str]) -> None:
     cluster = distribution.join(config.strategy, config.groups_per_step)
     with cluster.chief_first():  # It may have to make the data set.
         source = scene_flags.source_from_flags(
-            FLAGS, data, _ON_THE_FLY.value, functools.partial(training.check, config, workdir=workdir), service
+            FLAGS,
+            data,
+            _ON_THE_FLY.value,
+            functools.partial(training.check, config, workdir=workdir),
+            service,
         )
     # Where later commands find the images, next to the configuration that says what they must be.
     where = None if _ON_THE_FLY.value else str(data.resolve())
