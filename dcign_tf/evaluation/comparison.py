@@ -14,23 +14,27 @@ _Cell = Callable[[Mapping[str, Any], str], str]
 
 
 def read(workdirs: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
-    """The metrics.json of workdirs, by the folders' names.
+    """The metrics.json of workdirs, by the folders' names, or their paths as given where names are the same.
 
     Args:
         workdirs: of runs that `dcign-evaluate` has measured; also other folders that hold such an `evaluation`.
 
     Raises:
-        UsageError: there are none, or two have the same name.
+        UsageError: there are none, or one comes twice.
         DcignError: a metrics.json is missing or damaged.
     """
     if not workdirs:
         raise UsageError("--compare: got none, must be workdirs with commas between")
     found: dict[str, dict[str, Any]] = {}
-    for workdir in workdirs:
+    folders = [pathlib.Path(workdir).resolve() for workdir in workdirs]
+    names = [folder.name for folder in folders]
+    for workdir, folder in zip(workdirs, folders, strict=True):
         path = pathlib.Path(workdir, FOLDER, "metrics.json")
-        name = pathlib.Path(workdir).resolve().name
-        if name in found:
-            raise UsageError(f"--compare: two folders are named {name}")
+        if folders.count(folder) > 1:
+            raise UsageError(f"--compare: {workdir} is there twice")
+        name = folder.name
+        if names.count(name) > 1:
+            name = pathlib.Path(workdir).as_posix()
         try:
             metrics = json.loads(path.read_text("utf-8"))
             _check(metrics)

@@ -37,6 +37,13 @@ def test_runs_stand_side_by_side(tmp_path):
     assert dict(zip(field[0], field[2], strict=True))["SAP"] == "0.700"
 
 
+def test_where_names_are_the_same_paths_tell_runs_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/best", "b/best", "b/other"):
+        write(tmp_path / name, METRICS)
+    assert list(comparison.read(["a/best", "b/best/", "b/other"])) == ["a/best", "b/best", "other"]
+
+
 def test_a_factor_that_a_run_does_not_have_is_a_dash(tmp_path):
     other = json.loads(json.dumps(METRICS).replace('"azimuth"', '"height"'))
     table = comparison.table({"a": METRICS, "b": other})
@@ -50,7 +57,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     with pytest.raises(DcignError, match="run dcign-evaluate --workdir="):
         comparison.read([tmp_path])
     good = write(tmp_path / "good", METRICS)
-    with pytest.raises(UsageError, match="two folders are named good"):
+    with pytest.raises(UsageError, match="--compare: .*good is there twice"):
         comparison.read([good, tmp_path / "." / "good"])
     for number, text in enumerate(["", "[]", "{}", '{"inference": 3}', "9" * 5000]):
         bad = write(tmp_path / str(number), text)
