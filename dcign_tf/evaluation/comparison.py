@@ -58,10 +58,17 @@ def _check(metrics: Any) -> None:
 def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """Two tables in Markdown, a row for each run: what the paper measures, and what the field does.
 
+    A run that was measured beside an entangled baseline has a second row, of that.
+
     Args:
         runs: what metrics.json holds, by the names of the rows.
     """
-    factors = list(dict.fromkeys(f for metrics in runs.values() for f in metrics["inference"]))
+    rows: dict[str, Mapping[str, Any]] = {}
+    for name, metrics in runs.items():
+        rows[name] = metrics
+        if metrics["baseline"] is not None:
+            rows[f"{name}, entangled baseline"] = {**metrics, "steps": None, **metrics["baseline"]}
+    factors = list(dict.fromkeys(f for metrics in rows.values() for f in metrics["inference"]))
 
     def each(cell: _Cell) -> Callable[[Mapping[str, Any]], str]:
         """One cell for all factors."""
@@ -94,7 +101,7 @@ def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [f"Where there are several numbers: {' / '.join(factors)}.", ""]
     for columns in (paper, field):
         lines += [_row(["run", *columns]), _row(["---"] * (1 + len(columns)))]
-        for name, metrics in runs.items():
+        for name, metrics in rows.items():
             lines.append(_row([name, *(cell(metrics) for cell in columns.values())]))
         lines.append("")
     return "\n".join(lines)

@@ -63,7 +63,7 @@ def test_it_writes_metrics_figures_and_a_report(
     assert (metrics["image_size"], metrics["n_images"]) == (38, 40)
     assert metrics["baseline"]["reconstruction"]["mse"] > 0
     page = (workdir / "evaluation" / "report.html").read_text()
-    assert page.count("data:image/png;base64") == len(FIGURES) + len(swept)
+    assert page.count("data:image/png;base64") == len(FIGURES) + len(swept) + 1
     assert "training.learning_rate" in page
     assert str(workdir.parent) not in page
     for name in FIGURES:

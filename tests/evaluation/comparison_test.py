@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.evaluation import comparison
-from tests.evaluation.report_test import METRICS
+from tests.evaluation.report_test import BLOCK, METRICS
 
 LESS: dict[str, Any] = copy.deepcopy(METRICS)
 LESS["steps"] = LESS["rerendering"]["azimuth"]["mse"] = None
@@ -35,6 +35,14 @@ def test_runs_stand_side_by_side(tmp_path):
     assert where["times reconstruction"] == "1.33"  # 0.0081 / 0.0061
     assert dict(zip(paper[0], paper[3], strict=True))["times reconstruction"] == "-"
     assert dict(zip(field[0], field[2], strict=True))["SAP"] == "0.700"
+
+
+def test_a_baseline_has_a_row_of_its_own():
+    worse = {**BLOCK, "reconstruction": {"mse": 0.0099, "psnr_db": 20.0}}
+    lines = comparison.table({"a": {**METRICS, "baseline": worse}, "b": METRICS}).splitlines()
+    rows = [line for line in lines if line.startswith(("| a", "| b"))]
+    assert [row.split(" | ")[0] for row in rows] == 2 * ["| a", "| a, entangled baseline", "| b"]
+    assert "0.00610" in rows[0] and "70 x 70 | - | 0.00990" in rows[1] and "0.00610" in rows[2]
 
 
 def test_where_names_are_the_same_paths_tell_runs_apart(tmp_path, monkeypatch):
