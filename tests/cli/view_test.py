@@ -65,12 +65,15 @@ def test_it_serves_until_it_is_interrupted(tmp_path: pathlib.Path) -> None:
         command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as served:
         assert served.stdout is not None
-        line = served.stdout.readline()
-        match = re.fullmatch(r"(http://127\.0\.0\.1:\d+/)  \(Ctrl-C ends it\)\n", line)
-        if match:
-            with urllib.request.urlopen(f"{match[1]}api/studio", timeout=10) as answer:
-                assert b'"name": "faces"' in answer.read()
-        served.send_signal(signal.SIGINT)
-        out, err = served.communicate(timeout=30)
+        try:
+            line = served.stdout.readline()
+            match = re.fullmatch(r"(http://127\.0\.0\.1:\d+/)  \(Ctrl-C ends it\)\n", line)
+            if match:
+                with urllib.request.urlopen(f"{match[1]}api/studio", timeout=10) as answer:
+                    assert b'"name": "faces"' in answer.read()
+            served.send_signal(signal.SIGINT)
+            out, err = served.communicate(timeout=30)
+        finally:
+            served.kill()  # Where interrupts are ignored, as in a shell's background, it would go on for ever.
     assert match, line + err
     assert (served.returncode, out, err) == (0, "", "")
