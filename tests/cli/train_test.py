@@ -67,7 +67,7 @@ def test_rendering_on_the_fly_keeps_no_data(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["scene"]["image_size"] == 38
 
 
-def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch):
+def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     names = sorted(path.name for path in pathlib.Path("flags", "compare").iterdir())
     assert {"clamp", "exchange", "ml_vae", "group_vae", "ada_gvae", "sgvb", "beta_vae"} <= set(
@@ -76,8 +76,8 @@ def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch)
     for name in names:
         # All is checked before the data are opened, the images' size last. Real heads have to be somewhere.
         source = ["--source=builtin_face"] if name.startswith("faces") else []
-        flags = (f"--flagfile=flags/compare/{name}", "--workdir=x", "--image_size=71", *source)
-        assert run(*flags) == 2
+        flags = (f"--flagfile=flags/compare/{name}", f"--data={tmp_path / 'data'}", *source)
+        assert run(*flags, f"--workdir={tmp_path / 'run'}", "--image_size=71") == 2
         assert "--image_size: got 71" in complaint(capsys), name
 
 
