@@ -78,7 +78,11 @@ class Pairs(NamedTuple):
 
     def first(self, count: int) -> "Pairs":
         """The first `count` of them."""
-        return Pairs(*(column[:count] for column in self))
+        return self.take(np.arange(min(count, len(self.values))))
+
+    def take(self, which: np.ndarray) -> "Pairs":
+        """Some of them, by their numbers."""
+        return Pairs(*(column[which] for column in self))
 
 
 class Measured(NamedTuple):

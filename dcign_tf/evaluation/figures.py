@@ -95,15 +95,18 @@ def entangled(measured: Measured, baseline: Measured, pairs: int = 2) -> bytes:
     Args:
         measured: a network and images it never saw.
         baseline: an entangled network, on the same images.
-        pairs: rows for each extrinsic factor.
+        pairs: rows for each extrinsic factor: those whose two images differ most, of the first ten times as many.
 
     Returns:
         A PNG: from left to right the image, its reconstruction and its re-rendering by either network, the truth.
     """
     rows, labels = [], []
     for factor, drawn in measured.pairs.items():
-        of_both = [(measured.network, drawn.first(pairs))]
-        of_both.append((baseline.network, baseline.pairs[factor].first(pairs)))
+        apart = drawn.first(10 * pairs)
+        change = np.abs(apart.sources.astype(np.int16) - apart.targets).mean(axis=(1, 2, 3))
+        chosen = np.sort(change.argsort(kind="stable")[-pairs:])
+        of_both = [(measured.network, drawn.take(chosen))]
+        of_both.append((baseline.network, baseline.pairs[factor].take(chosen)))
         shown = [list(of_both[0][1].sources / 255.0)]
         for network, some in of_both:
             shown += [list(network.decode(some.source_codes))]
@@ -111,7 +114,7 @@ def entangled(measured: Measured, baseline: Measured, pairs: int = 2) -> bytes:
         shown.append(list(of_both[0][1].targets / 255.0))
         rows += [list(row) for row in zip(*shown, strict=True)]
         labels += [
-            f"{_title(factor)}\n{_target(value, measured.network.units[factor])}"
+            f"{_title(factor).replace(' ', chr(10))}\n{_target(value, measured.network.units[factor])}"
             for value in of_both[0][1].values
         ]
     both = ["reconstruction", "re-rendered"]

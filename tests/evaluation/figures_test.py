@@ -95,7 +95,10 @@ def test_both_networks_re_render_the_same_images(evaluation, monkeypatch):
     image, own, changed, other, other_changed, truth = shown["rows"][0]
     pairs = evaluation.network.pairs["azimuth"]
     assert len(shown["rows"]) == len(evaluation.network.pairs)
-    assert (image * 255 == pairs.sources[0]).all() and (truth * 255 == pairs.targets[0]).all()
+    change = np.abs(pairs.sources[:10] / 255 - pairs.targets[:10] / 255).mean(axis=(1, 2, 3))
+    most = change.argmax()
+    assert (image * 255 == pairs.sources[most]).all()
+    assert (truth * 255 == pairs.targets[most]).all()
     # Both have the same weights, and different ideas of which latent the azimuth is.
     assert (own == other).all()
     assert len({picture.tobytes() for picture in (own, changed, other_changed)}) == 3
