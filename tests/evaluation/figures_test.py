@@ -82,7 +82,7 @@ def test_best_and_worst_are_ordered_by_error(measured, monkeypatch):
     means = [by_hand[pairs.groups == group].mean() for group in range(3)]
     np.testing.assert_allclose(errors, [min(means), max(means)], atol=6e-5)
     for row, group in zip(shown["rows"], np.argsort(means)[[0, -1]], strict=True):
-        assert any((row[0] * 255 == image).all() for image in pairs.sources[pairs.groups == group])
+        assert any((np.rint(row[0] * 255) == image).all() for image in pairs.sources[pairs.groups == group])
 
 
 def test_both_networks_re_render_the_same_images(evaluation, monkeypatch):
@@ -97,8 +97,8 @@ def test_both_networks_re_render_the_same_images(evaluation, monkeypatch):
     assert len(shown["rows"]) == len(evaluation.network.pairs)
     change = np.abs(pairs.sources[:10] / 255 - pairs.targets[:10] / 255).mean(axis=(1, 2, 3))
     most = change.argmax()
-    assert (image * 255 == pairs.sources[most]).all()
-    assert (truth * 255 == pairs.targets[most]).all()
+    assert (np.rint(image * 255) == pairs.sources[most]).all()
+    assert (np.rint(truth * 255) == pairs.targets[most]).all()
     # Both have the same weights, and different ideas of which latent the azimuth is.
     assert (own == other).all()
     assert len({picture.tobytes() for picture in (own, changed, other_changed)}) == 3
