@@ -55,7 +55,7 @@ def test_what_was_saved_is_restored(two: pathlib.Path) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("sha256sum") is None, reason="no sha256sum here: runs on Linux with coreutils"
+    shutil.which("sha256sum") is None, reason="no sha256sum here: .ci/run runs it, on Linux"
 )
 def test_others_can_check_the_checksums(two: pathlib.Path) -> None:
     subprocess.run(

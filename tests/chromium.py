@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
     path = find()
     if path is None:
         pytest.skip(
-            "no Chromium here: runs with Debian's or Ubuntu's (sudo apt install chromium), which .ci/run installs"
+            "no Chromium here: .ci/run installs one and runs it, as does python3 run.py test after apt install chromium"
         )
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=path, args=list(_FLAGS))

@@ -46,7 +46,9 @@ def test_real_heads():
     compact = ICT / "ict_facekit_light.npz"
     source = compact if compact.exists() else ICT
     if not source.exists():
-        pytest.skip(f"no ICT-FaceKit in {ICT}: set DCIGN_ICT_PATH to a clone of it")
+        pytest.skip(
+            f"no ICT-FaceKit in {ICT}: python3 run.py slow runs it where DCIGN_ICT_PATH names a clone"
+        )
     metrics = run("compare/faces_best", f"--source_path={source}")
     azimuth, elevation, light = correlations(metrics)
     assert azimuth >= 0.96 and elevation >= 0.80 and light >= 0.96

@@ -125,7 +125,7 @@ def resize(disk: pathlib.Path, size: str) -> None:
 
 
 needs_mount = pytest.mark.skipif(
-    not can_mount(), reason="may not mount file systems here: runs as root on Linux"
+    not can_mount(), reason="may not mount file systems: .ci/run runs it as root on Linux"
 )
 
 

@@ -263,7 +263,9 @@ def test_files_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
     locked.write_bytes(b"x")
     locked.chmod(0)
     if os.access(locked, os.R_OK):
-        pytest.skip("this user may read everything: runs for any user but root")
+        pytest.skip(
+            "this user may read everything: python3 run.py test runs it for any user but root"
+        )
     with pytest.raises(DcignError, match="Permission denied"):
         images.read_image(locked)
 

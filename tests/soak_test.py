@@ -35,7 +35,7 @@ def test_what_grows_is_told_and_drawn(
 
 
 @pytest.mark.skipif(
-    not pathlib.Path("/proc/self/fd").exists(), reason="no /proc here: runs on Linux"
+    not pathlib.Path("/proc/self/fd").exists(), reason="no /proc: .ci/run runs it, on Linux"
 )
 def test_it_sees_handles_threads_and_memory() -> None:
     before = soak.look(os.getpid())
@@ -54,7 +54,7 @@ def test_it_sees_handles_threads_and_memory() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not pathlib.Path("/proc/self/fd").exists(), reason="no /proc here: runs on Linux"
+    not pathlib.Path("/proc/self/fd").exists(), reason="no /proc: .ci/run runs it, on Linux"
 )
 def test_two_thousand_steps_take_what_a_thousand_took(tmp_path: pathlib.Path) -> None:
     assert soak.main(["--output", str(tmp_path / "soak.png")]) == 0

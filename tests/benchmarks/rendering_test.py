@@ -29,7 +29,8 @@ def _drawn(names: tuple[str, ...], case: str) -> list[np.ndarray]:
 def test_peers_draw_the_same_pictures(own_name: str, name: str, case: str) -> None:
     for package in rendering._REQUIRES[name]:
         pytest.importorskip(
-            package, reason=f"no {package} here: runs with pip install '.[benchmark]'"
+            package,
+            reason=f"no {package} here: after pip install '.[benchmark]', python3 run.py test runs it",
         )
     # As in the benchmark, in a process of their own: Mesa under VTK does not get on with TensorFlow.
     context = multiprocessing.get_context("spawn")

@@ -74,7 +74,8 @@ def test_plain_keras(ours: DCIGN, expected: Any) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_pytorch(ours: DCIGN, expected: Any, channels_last: bool) -> None:
     torch = pytest.importorskip(
-        "torch", reason="no PyTorch here: runs with pip install '.[benchmark]'"
+        "torch",
+        reason="no PyTorch here: after pip install '.[benchmark]', python3 run.py test runs it",
     )
     from dcign_tf.benchmarks import torch_twin
 

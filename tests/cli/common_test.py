@@ -197,7 +197,9 @@ def test_a_closed_pipe_is_no_error_worth_a_word() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full: runs on Linux")
+@pytest.mark.skipif(
+    not pathlib.Path("/dev/full").exists(), reason="no /dev/full: .ci/run runs it, on Linux"
+)
 def test_a_full_disk_behind_standard_output_is_told() -> None:
     with open("/dev/full", "w") as full:
         done = _python(

@@ -57,7 +57,7 @@ def test_models_are_told_apart_by_as_much_of_their_paths_as_it_takes() -> None:
         names("/runs/a", "/runs/a")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to send here: runs on Linux and macOS")
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT: .ci/run runs it, on Linux")
 def test_it_serves_until_it_is_interrupted(tmp_path: pathlib.Path) -> None:
     workdir = tiny.write_workdir(tmp_path / "faces")
     command = [sys.executable, "-m", "dcign_tf.cli.view", f"--model={workdir}", "--port=0"]

@@ -154,7 +154,7 @@ def big_dataset(home: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.skipif(
-    not pathlib.Path("/proc/self/stat").exists(), reason="needs /proc: runs on Linux"
+    not pathlib.Path("/proc/self/stat").exists(), reason="no /proc: .ci/run runs it, on Linux"
 )
 def test_a_killed_rendering_goes_on_to_the_same_bytes(
     home: pathlib.Path, big_dataset: pathlib.Path, tmp_path: pathlib.Path

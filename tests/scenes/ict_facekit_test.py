@@ -404,7 +404,9 @@ def data() -> pathlib.Path:
     path = pathlib.Path(os.environ.get("DCIGN_ICT_PATH", default))
     for name in ("ict_facekit_light.npz", "FaceXModel/generic_neutral_mesh.obj"):
         if not (path / name).is_file():
-            pytest.skip(f"no {name} in {path} (set DCIGN_ICT_PATH to the folder that holds it)")
+            pytest.skip(
+                f"no {name} in {path}: python3 run.py test runs it where DCIGN_ICT_PATH names its folder"
+            )
     return path
 
 

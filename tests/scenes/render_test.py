@@ -204,7 +204,8 @@ def test_agrees_with_ray_casting_on_the_built_in_face():
 
 
 @pytest.mark.skipif(
-    not ICT.exists(), reason=f"no {ICT}: runs where ICT-FaceKit's compact file lies there"
+    not ICT.exists(),
+    reason=f"no {ICT}: python3 run.py test runs it where DCIGN_ICT_PATH names its folder",
 )
 def test_agrees_with_ray_casting_on_real_heads():
     overlap, difference = compare(scenes.load_source("ict_facekit", str(ICT)), rays=3)

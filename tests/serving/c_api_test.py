@@ -16,7 +16,7 @@ _COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 pytestmark = pytest.mark.skipif(
     _COMPILER is None or sysconfig.get_platform().split("-")[0] != "linux",
-    reason="no C compiler or not Linux: runs on Linux with gcc or clang",
+    reason="no C compiler or not Linux: .ci/run runs it, on Linux with gcc or clang",
 )
 
 

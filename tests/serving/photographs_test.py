@@ -41,7 +41,7 @@ def test_the_script_draws_photographs_that_packages_ship(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not _SCRIPT.exists():
-        pytest.skip("no docs/ here: runs in a checkout of the repository")
+        pytest.skip("no docs/ here: python3 run.py test runs it, in a checkout")
     spec = importlib.util.spec_from_file_location("make_photos", _SCRIPT)
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
