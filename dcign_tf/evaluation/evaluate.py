@@ -173,7 +173,9 @@ def run(
         "split": split,
         "n_images": len(mixed.images),
         **measured.metrics,
-        "baseline": None if compared is None else compared.metrics,
+        "baseline": None
+        if baseline is None or compared is None
+        else {"steps": _steps(baseline), **compared.metrics},
     }
     return Evaluation(_finite(metrics), measured, compared)
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import multiprocessing
+import os
 import pathlib
 
 import numpy as np
@@ -26,7 +27,8 @@ from dcign_tf.scenes.render import (
     smooth_normals,
 )
 
-ICT = pathlib.Path(__file__).resolve().parents[3] / "shared/data/ict_facekit/ict_facekit_light.npz"
+_SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared/data/ict_facekit"
+ICT = pathlib.Path(os.environ.get("DCIGN_ICT_PATH", _SHARED)) / "ict_facekit_light.npz"
 PLAIN = Shading(ambient=1.0, diffuse=0.0, specular=0.0)  # an image of albedo alone
 
 
