@@ -6,6 +6,7 @@ step; it leaves skipped steps uncounted, though data and noise here are function
 whose numbers are such that nothing moves.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,24 +91,8 @@ class Adam(_Careful, keras.optimizers.Adam):
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
         """Updates one variable."""
         index = self._get_variable_index(variable)
-        dtype = variable.dtype
-        applies = self.applies.value > 0
-        step = tf.cast(self.iterations.value + 1, dtype)
-        beta_1, beta_2 = (tf.cast(beta, dtype) for beta in (self.beta_1, self.beta_2))
-        one = tf.ones([], dtype)
-        # With these numbers, and a gradient of zero, the kernel leaves all three as they are.
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(beta_1, step),
-            beta2_power=tf.pow(beta_2, step),
-            lr=tf.where(applies, tf.cast(learning_rate, dtype), 0),
-            beta1=tf.where(applies, beta_1, one),
-            beta2=tf.where(applies, beta_2, one),
-            epsilon=tf.cast(self.epsilon, dtype),
-            grad=gradient,
-        )
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        _adam(self, gradient, variable, momentum, velocity, learning_rate)
 
 
 @keras.saving.register_keras_serializable("dcign_tf")
@@ -121,3 +106,132 @@ class RMSprop(_Careful, keras.optimizers.RMSprop):
     def assign_sub(self, variable: Any, value: tf.Tensor) -> None:
         """Subtracts if the step's gradients are finite."""
         super().assign_sub(variable, tf.where(self.applies.value > 0, value, 0.0))
+
+
+@keras.saving.register_keras_serializable("dcign_tf")
+class Muon(_Careful):
+    """Muon: momentum whose every direction is made equally large, for all weights that are matrices; Adam for the rest.
+
+    A gradient's few largest singular values hide many small ones. Taking `U V^T` in place of the momentum's `U S V^T`
+    lets what only few images show learn as fast as what all of them do. Keller Jordan et al. 2024, "Muon"; the size
+    of the update, which makes learning rates those of Adam, after Liu et al. 2025, "Muon is scalable for LLM training".
+    `keras.optimizers.Muon` is for matrices only; here a convolution's kernel is the matrix [height * width * channels,
+    filters] that it multiplies windows by. Weights with a single row or column, and biases, have nothing to make equal.
+
+    Args:
+        learning_rate: as in `keras.optimizers.Muon`.
+        beta_1: share of itself that the momentum keeps, and Adam's first.
+        beta_2: Adam's.
+        epsilon: Adam's.
+        **kwargs: as in `keras.optimizers.Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        epsilon: float = 1e-4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Makes the state for these variables."""
+        if self.built:
+            return
+        super().build(variables)
+        self.momentums = self.add_optimizer_variables(variables, "momentum")
+        self.velocities = [
+            None
+            if _is_matrix(variable)
+            else self.add_variable_from_reference(variable, name="velocity")
+            for variable in variables
+        ]
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
+        """Updates one variable."""
+        index = self._get_variable_index(variable)
+        momentum, velocity = self.momentums[index], self.velocities[index]
+        if velocity is not None:
+            _adam(self, gradient, variable, momentum, velocity, learning_rate)
+            return
+        applies = self.applies.value > 0
+        kept = tf.where(applies, tf.cast(self.beta_1, gradient.dtype), 1)
+        rate = tf.where(applies, tf.cast(learning_rate, gradient.dtype), 0)
+        # Nesterov's: what the momentum would be if the gradient came once more.
+        ahead = gradient + kept * momentum.value.assign(kept * momentum.value + gradient)
+        matrix = tf.reshape(ahead, [-1, ahead.shape[-1]])
+        update = orthogonalized(matrix) * (0.2 * math.sqrt(max(matrix.shape)))
+        variable.assign_sub(rate * tf.reshape(update, ahead.shape))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("beta_1", "beta_2", "epsilon")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def orthogonalized(matrix: tf.Tensor) -> tf.Tensor:
+    """The matrix with all but its smallest singular values brought to about 1: near to `U V^T` of its `U S V^T`.
+
+    Five steps of the Newton-Schulz iteration `X <- a X + b X X^T X + c (X X^T)^2 X`, of which each moves a singular
+    value s to a s + b s^3 + c s^5, with Jordan's coefficients: they do not end at 1 exactly, but bring small values up
+    soonest. All that multiplies X is a polynomial of X X^T, so the steps are done on that square, and X itself is
+    touched twice instead of ten times.
+
+    Args:
+        matrix: float [N, M].
+
+    Returns:
+        float [N, M]; of zeros, zeros.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    square = tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
+    # The trace is the squared norm, which no singular value exceeds. Of bad gradients nothing is used.
+    square = tf.math.divide_no_nan(square, tf.linalg.trace(square))
+    scale = tf.math.divide_no_nan(tf.ones([], matrix.dtype), tf.norm(matrix))
+    identity = tf.eye(square.shape[0], dtype=matrix.dtype)
+    product = identity
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
+        step = a * identity + tf.matmul(b * identity + c * square, square)
+        product = tf.matmul(step, product)
+        square = tf.matmul(tf.matmul(step, square), step)
+    return scale * (tf.matmul(matrix, product) if tall else tf.matmul(product, matrix))
+
+
+def _is_matrix(variable: keras.Variable) -> bool:
+    *rows, columns = variable.shape
+    return len(rows) > 0 and min(math.prod(rows), columns) > 1
+
+
+def _adam(
+    optimizer: "Adam | Muon",
+    gradient: tf.Tensor,
+    variable: tf.Variable,
+    momentum: keras.Variable,
+    velocity: keras.Variable,
+    learning_rate: Any,
+) -> None:
+    """Adam's update of one variable in one pass over it, or none if `optimizer.applies` says so."""
+    dtype = variable.dtype
+    applies = optimizer.applies.value > 0
+    step = tf.cast(optimizer.iterations.value + 1, dtype)
+    beta_1, beta_2 = (tf.cast(beta, dtype) for beta in (optimizer.beta_1, optimizer.beta_2))
+    one = tf.ones([], dtype)
+    # With these numbers, and a gradient of zero, the kernel leaves all three as they are.
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=momentum.value.handle,
+        v=velocity.value.handle,
+        beta1_power=tf.pow(beta_1, step),
+        beta2_power=tf.pow(beta_2, step),
+        lr=tf.where(applies, tf.cast(learning_rate, dtype), 0),
+        beta1=tf.where(applies, beta_1, one),
+        beta2=tf.where(applies, beta_2, one),
+        epsilon=tf.cast(optimizer.epsilon, dtype),
+        grad=gradient,
+    )

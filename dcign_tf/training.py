@@ -46,7 +46,7 @@ from dcign_tf.procedures import ProcedureConfig
 from dcign_tf.processes import StopSignals
 from dcign_tf.progress import Progress, progress
 
-OPTIMIZERS = ("adam", "rmsprop")
+OPTIMIZERS = ("adam", "rmsprop", "muon")
 SCHEDULES = ("constant", "cosine")
 # Keras's names of the precisions.
 PRECISIONS = {"off": None, "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -84,7 +84,8 @@ class TrainingConfig(ProcedureConfig):
         warmup_steps: how long to begin with another ratio; 0 is the paper. More groups of pose and light at first
             give these to their own latents before the intrinsic ones sharpen the picture.
         warmup_ratio: that other ratio; by default 1 for each extrinsic factor and 0 for the intrinsic one.
-        optimizer: "adam", what the authors' "rmsprop" was in today's terms, or "rmsprop", the text read literally.
+        optimizer: "adam", what the authors' "rmsprop" was in today's terms; "rmsprop", the text read literally; or
+            "muon", ours, which learns in fewer steps.
         learning_rate: at the start.
         schedule: "constant", or "cosine" down to 2 % of the learning rate at the last step.
         beta_1: share of itself the first moment keeps; the paper's "momentum decay" 0.1 is 1 - beta_1.
@@ -233,7 +234,7 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     the two decays are update rates: the first moment keeps 1 - 0.1 of itself, the second 1 - 0.01, both corrected for
     their start, which today is Adam(5e-4, beta_1=0.9, beta_2=0.99). There epsilon, 1e-8, stands inside of the root;
     1e-4 outside of it bounds the step alike. "rmsprop" takes the text at its word: RMSprop with a momentum of 0.1
-    and an L2 weight decay of 0.01.
+    and an L2 weight decay of 0.01. "muon" is `optimizers.Muon`; the first decay is its momentum, too.
     """
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
@@ -241,7 +242,8 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     scaling = config.mixed_precision == "float16"
     if config.optimizer == "rmsprop":
         return optimizers.RMSprop(rate, momentum=0.1, weight_decay=0.01, dynamic_loss_scale=scaling)
-    return optimizers.Adam(
+    kind = optimizers.Muon if config.optimizer == "muon" else optimizers.Adam
+    return kind(
         rate,
         beta_1=config.beta_1,
         beta_2=config.beta_2,

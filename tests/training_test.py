@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcign_tf import load_model, training
+from dcign_tf import load_model, optimizers, training
 from dcign_tf.datasets.scenes import SceneConfig
 from dcign_tf.datasets.source import WHOLE, RenderedSource
 from dcign_tf.errors import DcignError, UsageError
@@ -209,7 +209,7 @@ def test_it_learns(tmp_path):
     [
         ({"steps": 0}, "--steps: got 0"),
         ({"ratio": (1.0, 2.0)}, "--ratio: got 1,2, must be 4 numbers"),
-        ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop"),
+        ({"optimizer": "sgd"}, "--optimizer: got sgd, must be one of adam, rmsprop, muon"),
         ({"learning_rate": float("nan")}, "--learning_rate: got nan"),
         ({"latents": 3}, "--latents: got 3"),
         (
@@ -241,6 +241,8 @@ def test_the_papers_optimizer_in_todays_terms():
     literal = training.make_optimizer(TrainingConfig(optimizer="rmsprop"))
     assert isinstance(literal, keras.optimizers.RMSprop)
     assert (literal.momentum, literal.weight_decay) == (0.1, 0.01)
+    ours = training.make_optimizer(TrainingConfig(optimizer="muon", beta_2=0.9))
+    assert isinstance(ours, optimizers.Muon) and ours.beta_2 == 0.9
     falling = training.make_optimizer(TrainingConfig(schedule="cosine", steps=100))
     falling.build([keras.Variable([0.0])])
     falling.iterations.assign(100)

@@ -140,15 +140,17 @@ _WARMUP_RATIO = _list(
 _OPTIMIZER = _choice(
     "optimizer",
     "adam",
-    ["adam", "rmsprop"],
+    ["adam", "rmsprop", "muon"],
     "adam is the authors' rmsprop in today's terms; rmsprop takes the paper's words literally "
-    "(momentum 0.1, L2 weight decay 0.01)",
+    "(momentum 0.1, L2 weight decay 0.01); muon, ours, learns in fewer steps (see docs/training.md)",
 )
 _LEARNING_RATE = _float("learning_rate", 5e-4, "at the start")
 _SCHEDULE = _choice(
     "schedule", "constant", ["constant", "cosine"], "of the learning rate; cosine falls to 2 %"
 )
-_BETA_1 = _float("beta_1", 0.9, "adam's first decay; the paper's momentum decay is 1 minus it")
+_BETA_1 = _float(
+    "beta_1", 0.9, "adam's and muon's first decay; the paper's momentum decay is 1 minus it"
+)
 _BETA_2 = _float("beta_2", 0.99, "adam's second decay; the paper's weight decay is 1 minus it")
 _STRATEGY = _choice(
     "strategy",
