@@ -145,7 +145,9 @@ def test(arguments: "list[str]") -> int:
     """Runs the tests: all, with coverage of the package, or what the arguments select."""
     python = environment(_ROOT, extra="dev")
     coverage = ["--cov", "--cov-report=term", "--cov-fail-under=90"]
-    return _call([python, "-m", "pytest", *(arguments or coverage)])
+    # A file's tests share what took long to make, so files are what is shared out.
+    at_once = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    return _call([python, "-m", "pytest", *(arguments or coverage + at_once)])
 
 
 def slow(arguments: "list[str]") -> int:

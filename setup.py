@@ -18,6 +18,7 @@ _PHOTOS = ["scikit-image>=0.24"]
 _DEVELOPMENT = [
     "pytest>=8",
     "pytest-cov>=7",
+    "pytest-xdist>=3.6",
     "coverage>=7.10",
     "hypothesis>=6.100",
     # A formatter's next release formats differently: pinned to one series.
