@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dcign_tf.evaluation.report import Picture
 
 FOLDER = "evaluation"
+IMAGES_IN_A_GROUP = 20
+"""At least so many has a group that is rendered for an evaluation, though training may do with pairs."""
 
 
 class Run(NamedTuple):
@@ -104,7 +106,8 @@ def open_data(
                 raise UsageError(
                     f"--{name}: makes no sense with {before.source}, which {run.folder} was trained on"
                 )
-        changed = dataclasses.replace(before, **dict(scene or {}))
+        larger = {"group_size": max(before.group_size, IMAGES_IN_A_GROUP)}
+        changed = dataclasses.replace(before, **(larger | dict(scene or {})))
         return RenderedSource(changed, mixed_images=images, groups_per_factor=groups)
     if not pathlib.Path(where).is_dir():
         raise DcignError(

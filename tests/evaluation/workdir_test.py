@@ -8,7 +8,7 @@ from dcign_tf.datasets.chair_scenes import ChairConfig, ChairSampler
 from dcign_tf.datasets.rendering import make_dataset
 from dcign_tf.datasets.source import RecordSource, RenderedSource
 from dcign_tf.errors import UsageError
-from dcign_tf.evaluation.workdir import Run, open_data
+from dcign_tf.evaluation.workdir import IMAGES_IN_A_GROUP, Run, open_data
 
 CHAIRS = ChairConfig(image_size=12, group_size=3, split=(4, 2, 3), supersample=1)
 
@@ -22,7 +22,7 @@ def test_runs_on_built_in_chairs_are_evaluated_on_them(tmp_path: pathlib.Path) -
         source = open_data(run, scene=changes, images=6, groups=2)
         assert isinstance(source, RenderedSource) and isinstance(source.config, ChairConfig)
         assert (source.config.seed, source.config.split) == (changes.get("seed", 0), (4, 2, 3))
-        assert source.groups("test", "azimuth").values["azimuth"].shape == (2, 3)
+        assert source.groups("test", "azimuth").values["azimuth"].shape == (2, IMAGES_IN_A_GROUP)
     for run in (rendered, on_disk):
         with pytest.raises(UsageError, match="--zoom: makes no sense with builtin_chairs"):
             open_data(run, scene={"zoom": 2.0})
