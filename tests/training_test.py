@@ -421,6 +421,16 @@ def test_it_learns_the_fast_ways_too_and_resumes(settings, source, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_muons_momentum_is_kept_too(source, tmp_path):
+    config = tiny_config(steps=6, checkpoint_every=3, optimizer="muon")
+    with pytest.raises(tf.errors.OutOfRangeError):
+        training.train(config, _Stopping(source, 4), tmp_path / "stopped")
+    resumed = training.train(config, source, tmp_path / "stopped")
+    through = training.train(config, source, tmp_path / "through")
+    for one, other in zip(resumed.get_weights(), through.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 _MIRRORED = """
 import sys
 import tensorflow as tf
