@@ -17,7 +17,7 @@ from dcign_tf.layers import (
 )
 
 # Multiplications of a direct convolution of one image from which on another form of it is quicker.
-ROWWISE_PAYS = 2e8
+ROWWISE_PAYS = 2.5e8
 _SMALLEST = 38  # below, nothing is left of the image after the encoder's third pooling
 
 

@@ -40,18 +40,19 @@ def write(folder: pathlib.Path, name: str, functions: Mapping[str, Any]) -> None
             request.model_spec.name = name
             request.model_spec.signature_name = signature
             for spec in tf.nest.flatten(function.structured_input_signature):
-                example = tf.make_tensor_proto(_example(spec, functions))
-                request.inputs[spec.name].CopyFrom(example)
+                request.inputs[spec.name].CopyFrom(_example(spec, functions))
             file.write(log.SerializeToString())
 
 
 def _example(spec: tf.TensorSpec, functions: Mapping[str, Any]) -> Any:
     """One image, code, picture, value or name of a factor, that every model takes."""
     if spec.name == "factor":
-        return sorted({*functions["encode"].structured_outputs} - {"mean", "log_variance"})[:1]
+        factors = {*functions["encode"].structured_outputs} - {"mean", "log_variance"}
+        return tf.make_tensor_proto(sorted(factors)[:1])
     if spec.dtype == tf.string:
         side = functions["decode"].structured_outputs["images"].shape[1]
-        return [tf.io.encode_png(tf.zeros([side, side, 1], tf.uint8)).numpy()]
+        return tf.make_tensor_proto([tf.io.encode_png(tf.zeros([side, side, 1], tf.uint8)).numpy()])
     # An image without light, a code without features, a factor that stays.
     value = float("nan") if spec.shape.rank == 1 else 0.0
-    return tf.fill([1, *spec.shape[1:]], tf.constant(value, spec.dtype)).numpy()
+    # Of a tensor's message that gives fewer values than it has, the last one stands for the rest: no megabyte of zeros.
+    return tf.make_tensor_proto([value], spec.dtype, [1, *spec.shape[1:]])
