@@ -37,16 +37,16 @@ _QUICKSTART = (
     ("Measuring on faces it has never seen", "dcign-evaluate --workdir={workdir}"),
     (
         "Turning one of them",
-        "dcign-rerender --model={workdir} --sample=16 --azimuth=-75:75:7 --output={workdir}/turned.png",
+        "dcign-rerender --model={workdir} --sample=58 --azimuth=-75:75:7 --output={workdir}/turned.png",
     ),
     (
         "Turning and raising it",
-        "dcign-rerender --model={workdir} --sample=16 --azimuth=-60:60:7 --elevation=-20:20:3 "
+        "dcign-rerender --model={workdir} --sample=58 --azimuth=-60:60:7 --elevation=-20:20:3 "
         "--output={workdir}/turned_and_raised.png",
     ),
     (
         "Lighting it from other sides",
-        "dcign-rerender --model={workdir} --sample=16 --light_azimuth=-75:75:7 --output={workdir}/relit.png",
+        "dcign-rerender --model={workdir} --sample=58 --light_azimuth=-75:75:7 --output={workdir}/relit.png",
     ),
 )
 _PICTURES = ("turned.png", "turned.gif", "turned_and_raised.png", "relit.png", "relit.gif")
