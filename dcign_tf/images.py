@@ -187,8 +187,12 @@ def _grey(picture: Image.Image, depth: int, background: float = 0) -> np.ndarray
             # of 1 bit the transparent value, too.
             grey[values == min(transparent * most // (2**depth - 1), most)] = background
         return grey
-    if picture.mode in ("RGB", "CMYK"):
-        pixels = np.asarray(picture.convert("RGB"))
+    if picture.mode == "CMYK":
+        # Rounded down, as TensorFlow's decoder does it in exported models; Pillow rounds to the nearest.
+        light = 255 - np.asarray(picture).astype(np.uint16)
+        return _weigh((light[..., :3] * light[..., 3:] // 255).astype(np.uint8))
+    if picture.mode == "RGB":
+        pixels = np.asarray(picture)
         grey = _weigh(pixels)
         if isinstance(transparent, tuple):
             shown = np.array(transparent) >> (8 if depth == 16 else 0)

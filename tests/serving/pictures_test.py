@@ -91,6 +91,7 @@ def _files(draw: st.DrawFn) -> bytes:
 @settings(max_examples=40, deadline=None)
 @given(file=_files())
 @example(file=_file(_picture("RGB", 200, 333), "JPEG"))
+@example(file=_file(_picture("CMYK", 40, 50), "JPEG"))
 @example(file=_file(_picture("RGBA", 301, 200), "PNG"))
 @example(file=_file(_picture("P", 40, 50), "PNG", bits=4, transparency=3))
 def test_inside_of_a_graph_as_outside(file: bytes) -> None:
