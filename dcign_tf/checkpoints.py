@@ -93,7 +93,7 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         self.latest = path
-        done = [other for other in stored(self._folder) if _step(other) <= step]
+        done = [other for other in stored(self._folder) if step_of(other) <= step]
         for other in stored(self._folder):
             # Later ones were damaged, or training would not have come by here.
             if other not in done[: self._keep]:
@@ -111,8 +111,8 @@ class Checkpoints:
 
 def stored(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """The checkpoints in a folder, damaged or not, the newest first; none if there is no such folder."""
-    found = [path for path in pathlib.Path(folder).glob("ckpt-*") if _step(path) >= 0]
-    return sorted(found, key=_step, reverse=True)
+    found = [path for path in pathlib.Path(folder).glob("ckpt-*") if step_of(path) >= 0]
+    return sorted(found, key=step_of, reverse=True)
 
 
 def damage(path: pathlib.Path) -> str | None:
@@ -188,7 +188,7 @@ def _name(step: int) -> str:
     return f"ckpt-{step}"
 
 
-def _step(path: pathlib.Path) -> int:
+def step_of(path: pathlib.Path) -> int:
     """After which step a checkpoint was made; -1 for what is none."""
     match = re.fullmatch(r"ckpt-(0|[1-9][0-9]{0,17})", path.name, re.ASCII)
     return int(match[1]) if match else -1

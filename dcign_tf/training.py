@@ -61,6 +61,7 @@ _FREE = frozenset(
         "strategy",
     }
 )
+_SUMMARY = "training.json"
 # How long one call of the device may take: a progress bar should move, and an interruption be heeded.
 _SECONDS_PER_EXECUTION = 0.5
 
@@ -365,7 +366,8 @@ def train(
     Args:
         config: the configuration.
         source: where mini-batches come from.
-        workdir: a folder of this configuration and data, or one that is new or empty.
+        workdir: a folder of this configuration and data, or one that is new or empty. With a constant learning rate
+            it may have had fewer steps, of which this run is then the continuation.
         data_path: where `source` lies on disk, noted in config.json for the commands that come after.
         cluster: from `distribution.join`, which with several workers must be called before `source` is opened; by
             default it is called here. Of several workers the first alone writes into `workdir`, which all must see.
@@ -396,15 +398,22 @@ def train(
     with cluster.losses_explained(), workdirs.at_work(folder, cluster.is_chief) as stops:
         if cluster.is_chief:
             noted = {"data_path": data_path, **_scene(source)}
-            workdirs.claim(folder, described, noted, _FREE, dataclasses.asdict(TrainingConfig()))
+            # Without a schedule that ends with the run, a longer one begins as a shorter one does.
+            free = _FREE | {"steps"} if config.schedule == "constant" else _FREE
+            workdirs.claim(folder, described, noted, free, dataclasses.asdict(TrainingConfig()))
         return _train(config, source, folder, cluster, stops)
 
 
-def _finished(folder: pathlib.Path) -> DCIGN | None:
-    """The model of a run that has ended."""
-    path = folder / "model.keras"
-    if not path.exists():
+def _finished(folder: pathlib.Path, steps: int) -> DCIGN | None:
+    """The model of a run that has ended after so many steps."""
+    path, summary = folder / "model.keras", folder / _SUMMARY
+    if not path.exists() or not summary.exists():
         return None
+    try:
+        if json.loads(summary.read_text("utf-8"))["steps"] != steps:
+            return None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # What is damaged is made again.
     try:
         return load_model(str(path))
     except DcignError as error:
@@ -420,7 +429,7 @@ def _train(
     stops: StopSignals,
 ) -> DCIGN:
     """As `train`, as one of the processes of a cluster, in a folder of this configuration that is its own."""
-    finished = _finished(folder)
+    finished = _finished(folder, config.steps)
     cluster.agree(model=int(finished is not None), configuration=_fingerprint(config, source))
     if finished is not None:
         return finished
@@ -462,7 +471,7 @@ def _train(
             "seconds_in_this_run": round(time.monotonic() - began, 1),
             "last": {name: round(value, 6) for name, value in log.recent().items()},
         }
-        with files.atomic_write(folder / "training.json", "w") as file:
+        with files.atomic_write(folder / _SUMMARY, "w") as file:
             json.dump(summary, file, indent=2)
     cluster.agree(step=config.steps)  # The others wait for the chief: all are done, or none is.
     return model if cluster.is_chief else load_model(str(folder / "model.keras"))

@@ -103,7 +103,7 @@ def claim(
     free: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the configuration into a new workdir; refuses one that holds another.
+    """Writes the configuration into a new workdir, and what may differ into an old one; refuses one that holds another.
 
     Args:
         folder: the workdir.
@@ -113,7 +113,8 @@ def claim(
         defaults: of settings of training. One that is newer than the run was what its default is.
 
     Raises:
-        UsageError: it holds a run of another configuration; the message lists what differs.
+        UsageError: it holds a run of another configuration; the message lists what differs. Or one that has done more
+            steps than are wanted.
         DcignError: its configuration is damaged.
     """
     path = folder / _CONFIG
@@ -144,6 +145,17 @@ def claim(
             f"--workdir: {folder} holds a run of another configuration; these differ: {'; '.join(differing)}. "
             "Give another folder, or the same flags to resume"
         )
+    if found == wanted:
+        return
+    if found.get("steps") != wanted.get("steps") and (last := _last_checkpoint(folder)):
+        done = checkpoints.step_of(last)
+        if done > wanted["steps"]:
+            raise UsageError(
+                f"--steps: got {wanted['steps']}, but {folder} has done {done} already; give {done} or more, or another "
+                "folder"
+            )
+    with files.atomic_write(path, "w") as file:
+        json.dump({**there, **described}, file, indent=2)
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

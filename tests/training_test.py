@@ -155,6 +155,42 @@ def test_a_finished_run_is_not_trained_again(finished, source):
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
 
 
+def test_a_run_goes_on_for_more_steps(finished, source, tmp_path):
+    shorter = tmp_path / "shorter"
+    shutil.copytree(finished[0], shorter)
+    longer = training.train(tiny_config(steps=9), source, shorter)
+    whole = training.train(tiny_config(steps=9), source, tmp_path / "whole")
+    for ours, theirs in zip(longer.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert json.loads((shorter / "training.json").read_text())["steps_in_this_run"] == 3
+    configurations = [
+        json.loads((folder / "config.json").read_text()) for folder in (shorter, tmp_path / "whole")
+    ]
+    assert configurations[0] == configurations[1]
+    assert_same_weights(longer, shorter)
+
+
+def test_not_for_fewer_and_not_where_the_rate_depends_on_how_many(finished, source, tmp_path):
+    with pytest.raises(UsageError, match="--steps: got 5, but .* has done 6 already; give 6 or"):
+        training.train(tiny_config(steps=5), source, finished[0])
+    assert json.loads((finished[0] / "config.json").read_text())["training"]["steps"] == 6
+    training.train(tiny_config(steps=1, schedule="cosine"), source, tmp_path)
+    with pytest.raises(UsageError, match=r"steps \(there 1, asked 2\)"):
+        training.train(tiny_config(steps=2, schedule="cosine"), source, tmp_path)
+
+
+def test_without_its_summary_a_run_has_not_ended(finished, source, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    for damage in ("{", "[]", None):
+        path = workdir / "training.json"
+        path.unlink() if damage is None else path.write_text(damage)
+        model = training.train(tiny_config(), source, workdir)
+        assert json.loads(path.read_text())["steps_in_this_run"] == 0
+        assert_same_weights(model, workdir)
+        assert_same_weights(finished[1], workdir)
+
+
 def test_another_configuration_is_refused_with_what_differs(finished, source):
     workdir, _ = finished
     with pytest.raises(UsageError, match=r"learning_rate \(there 0.001, asked 0.5\)"):

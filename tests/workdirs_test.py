@@ -36,9 +36,11 @@ def claim(folder: pathlib.Path, **changes: Any) -> None:
 def test_the_same_run_may_go_on(tmp_path: pathlib.Path) -> None:
     claim(tmp_path)
     claim(tmp_path)
-    claim(tmp_path, summary_every=7)
     workdirs.claim(tmp_path, DESCRIBED, {"data_path": "moved", "scene": {"a": 1}})
-    assert json.loads((tmp_path / "config.json").read_text())["data_path"] == "a"
+    claim(tmp_path, summary_every=7)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["data_path"] == "a"
+    assert written["training"]["summary_every"] == 7
 
 
 def test_another_is_refused_with_all_that_differs(tmp_path: pathlib.Path) -> None:
