@@ -151,8 +151,8 @@ def claim(
         done = checkpoints.step_of(last)
         if done > wanted["steps"]:
             raise UsageError(
-                f"--steps: got {wanted['steps']}, but {folder} has done {done} already; give {done} or more, or another "
-                "folder"
+                f"--steps: got {wanted['steps']}, but {folder} has done {done} already; give {done} or more, or "
+                "another folder"
             )
     with files.atomic_write(path, "w") as file:
         json.dump({**there, **described}, file, indent=2)
