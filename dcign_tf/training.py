@@ -61,7 +61,6 @@ _FREE = frozenset(
         "strategy",
     }
 )
-_SUMMARY = "training.json"
 # How long one call of the device may take: a progress bar should move, and an interruption be heeded.
 _SECONDS_PER_EXECUTION = 0.5
 
@@ -406,14 +405,9 @@ def train(
 
 def _finished(folder: pathlib.Path, steps: int) -> DCIGN | None:
     """The model of a run that has ended after so many steps."""
-    path, summary = folder / "model.keras", folder / _SUMMARY
-    if not path.exists() or not summary.exists():
+    path = folder / "model.keras"
+    if workdirs.steps_of_model(folder) != steps:
         return None
-    try:
-        if json.loads(summary.read_text("utf-8"))["steps"] != steps:
-            return None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None  # What is damaged is made again.
     try:
         return load_model(str(path))
     except DcignError as error:
@@ -471,7 +465,7 @@ def _train(
             "seconds_in_this_run": round(time.monotonic() - began, 1),
             "last": {name: round(value, 6) for name, value in log.recent().items()},
         }
-        with files.atomic_write(folder / _SUMMARY, "w") as file:
+        with files.atomic_write(folder / workdirs.SUMMARY, "w") as file:
             json.dump(summary, file, indent=2)
     cluster.agree(step=config.steps)  # The others wait for the chief: all are done, or none is.
     return model if cluster.is_chief else load_model(str(folder / "model.keras"))

@@ -18,13 +18,14 @@ from dcign_tf.errors import DcignError, Stopped, UsageError, first_line
 from dcign_tf.processes import StopRequested, StopSignals, stop_signals
 
 CHECKPOINTS = "checkpoints"
+SUMMARY = "training.json"
 NOTED = ("data_path", "scene")
 """What config.json says for the commands that come after."""
 
 _CONFIG = "config.json"
 _LOCK = "lock"
 # What killed processes leave: `files.atomic_write`'s, and `training`'s while it saves the model.
-_LEFTOVERS = (f".{_CONFIG}.*.tmp", ".training.json.*.tmp", ".model.*")
+_LEFTOVERS = (f".{_CONFIG}.*.tmp", f".{SUMMARY}.*.tmp", ".model.*")
 
 
 def model_file(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -53,6 +54,16 @@ def model_file(path: str | os.PathLike[str]) -> pathlib.Path:
         f"{path}: holds no model; it should be a workdir of dcign-train (with model.keras) or an "
         "exported model (with saved_model.pb)"
     )
+
+
+def steps_of_model(folder: pathlib.Path) -> int:
+    """How many steps the model of a workdir has had; 0 if there is none, or nothing that says so."""
+    try:
+        if not (folder / "model.keras").exists():
+            return 0
+        return int(json.loads((folder / SUMMARY).read_text("utf-8"))["steps"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 0  # What is damaged is made again.
 
 
 @contextlib.contextmanager
@@ -147,8 +158,9 @@ def claim(
         )
     if found == wanted:
         return
-    if found.get("steps") != wanted.get("steps") and (last := _last_checkpoint(folder)):
-        done = checkpoints.step_of(last)
+    if found.get("steps") != wanted.get("steps"):
+        last = _last_checkpoint(folder)
+        done = max(steps_of_model(folder), checkpoints.step_of(last) if last else 0)
         if done > wanted["steps"]:
             raise UsageError(
                 f"--steps: got {wanted['steps']}, but {folder} has done {done} already; give {done} or more, or "

@@ -174,9 +174,13 @@ def test_not_for_fewer_and_not_where_the_rate_depends_on_how_many(finished, sour
     with pytest.raises(UsageError, match="--steps: got 5, but .* has done 6 already; give 6 or"):
         training.train(tiny_config(steps=5), source, finished[0])
     assert json.loads((finished[0] / "config.json").read_text())["training"]["steps"] == 6
-    training.train(tiny_config(steps=1, schedule="cosine"), source, tmp_path)
+    whole = tmp_path / "without_checkpoints"
+    shutil.copytree(finished[0], whole, ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(UsageError, match="--steps: got 5, but .* has done 6 already"):
+        training.train(tiny_config(steps=5), source, whole)
+    training.train(tiny_config(steps=1, schedule="cosine"), source, tmp_path / "cosine")
     with pytest.raises(UsageError, match=r"steps \(there 1, asked 2\)"):
-        training.train(tiny_config(steps=2, schedule="cosine"), source, tmp_path)
+        training.train(tiny_config(steps=2, schedule="cosine"), source, tmp_path / "cosine")
 
 
 def test_without_its_summary_a_run_has_not_ended(finished, source, tmp_path):
@@ -184,7 +188,10 @@ def test_without_its_summary_a_run_has_not_ended(finished, source, tmp_path):
     shutil.copytree(finished[0], workdir)
     for damage in ("{", "[]", None):
         path = workdir / "training.json"
-        path.unlink() if damage is None else path.write_text(damage)
+        if damage is None:
+            path.unlink()
+        else:
+            path.write_text(damage)
         model = training.train(tiny_config(), source, workdir)
         assert json.loads(path.read_text())["steps_in_this_run"] == 0
         assert_same_weights(model, workdir)
