@@ -174,10 +174,11 @@ def test_not_for_fewer_and_not_where_the_rate_depends_on_how_many(finished, sour
     with pytest.raises(UsageError, match="--steps: got 5, but .* has done 6 already; give 6 or"):
         training.train(tiny_config(steps=5), source, finished[0])
     assert json.loads((finished[0] / "config.json").read_text())["training"]["steps"] == 6
-    whole = tmp_path / "without_checkpoints"
-    shutil.copytree(finished[0], whole, ignore=shutil.ignore_patterns("checkpoints"))
-    with pytest.raises(UsageError, match="--steps: got 5, but .* has done 6 already"):
-        training.train(tiny_config(steps=5), source, whole)
+    for name in ("checkpoints", "model.keras"):
+        without = tmp_path / f"without_{name}"
+        shutil.copytree(finished[0], without, ignore=shutil.ignore_patterns(name))
+        with pytest.raises(UsageError, match="--steps: got 5, but .* has done 6 already"):
+            training.train(tiny_config(steps=5), source, without)
     training.train(tiny_config(steps=1, schedule="cosine"), source, tmp_path / "cosine")
     with pytest.raises(UsageError, match=r"steps \(there 1, asked 2\)"):
         training.train(tiny_config(steps=2, schedule="cosine"), source, tmp_path / "cosine")
