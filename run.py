@@ -145,15 +145,9 @@ def test(arguments: "list[str]") -> int:
     """Runs the tests: all, with coverage of the package, or what the arguments select."""
     python = environment(_ROOT, extra="dev")
     coverage = ["--cov", "--cov-report=term", "--cov-fail-under=90"]
-    if arguments:
-        return _call([python, "-m", "pytest", *arguments])
-    # A file's tests share what took long to make, so files are what is shared out. Processes share the cores, too:
-    # TensorFlow's threads of one would only be in the way of another's.
-    cores = os.cpu_count() or 1
-    processes = min(4, cores)
-    at_once = [f"--numprocesses={processes}", "--dist=loadfile"]
-    threads = {"TF_NUM_INTRAOP_THREADS": str(cores // processes)}
-    return _call([python, "-m", "pytest", *coverage, *at_once], env={**threads, **os.environ})
+    # A file's tests share what took long to make, so files are what is shared out.
+    at_once = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    return _call([python, "-m", "pytest", *(arguments or coverage + at_once)])
 
 
 def slow(arguments: "list[str]") -> int:

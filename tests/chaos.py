@@ -79,11 +79,6 @@ class Trainer:
         file_size: int | None = None,
         **environment: str,
     ) -> None:
-        def limit() -> None:
-            if file_size is not None:
-                hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, hard))
-
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it ends with this object.
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *_FLAGS, *flags, f"--workdir={workdir}"],
@@ -91,8 +86,12 @@ class Trainer:
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             env={**os.environ, **environment},
-            preexec_fn=limit,
         )
+        if file_size is not None:
+            # From outside and at once, long before it writes: code between fork and exec makes subprocess fork in
+            # earnest, and what other tests of this process left running (gRPC's threads) does not outlive that.
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (file_size, hard))
 
     def wait_for(self, condition: Callable[[], Any], seconds: float = _PATIENCE) -> bool:
         """Waits until something is so; False if the process ends before."""

@@ -116,8 +116,6 @@ def at_work(home: pathlib.Path, output: pathlib.Path) -> Iterator[subprocess.Pop
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Tests started in the background of a shell inherit that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         until(lambda: len(list(output.glob("train/*.tfrecord"))) >= 3)
