@@ -6,7 +6,8 @@ Examples:
   dcign-rerender --model=runs/faces --image=face.jpg --azimuth=-60:60:7 --elevation=-20,0,20
   dcign-rerender --model=saved_models/faces --image=a.png --image=b.png --set=light_azimuth=-70:70:7
   dcign-rerender --model=runs/faces --sample=0 --azimuth=45
-  dcign-rerender --model=runs/photos --image=me.jpg --crop=face --cut_out --azimuth=-45:45:7
+  dcign-rerender --image=me.jpg --crop=face --cut_out --azimuth=-45:45:7
+  dcign-rerender --image=me.jpg --crop=face --cut_out --keep_detail --azimuth=-45:45:7
 
   dcign-rerender --model=runs/chairs --sample=3 --set=spin=0:330:12
 
@@ -33,7 +34,7 @@ from dcign_tf.serving import NAMED_FACTORS, server_address
 if TYPE_CHECKING:
     import numpy as np
 
-    from dcign_tf.serving import rerender
+    from dcign_tf.serving import client, engine, rerender
 
 _VALUES = "degrees: a number, a list such as -30,0,30, or start:stop:count such as -60:60:7"
 
@@ -75,6 +76,13 @@ _CUT_OUT = flags.DEFINE_boolean(
     "cut_out",
     False,
     "lay the head of an --image before black, for models of such heads (needs scikit-image, too)",
+    flag_values=FLAGS,
+)
+_KEEP_DETAIL = flags.DEFINE_boolean(
+    "keep_detail",
+    False,
+    "for heads before black: carry along what the image shows of the face, laid over a head of no one in particular; "
+    "the network gives the pose and all that the image does not show",
     flag_values=FLAGS,
 )
 _NAMED = {
@@ -181,13 +189,20 @@ def _pictures() -> list["np.ndarray"]:
 
 def _engine(model: str | pathlib.Path) -> "rerender.Engine":
     """The model of this name on the server, or at this place here."""
+    known: engine.Engine | client.Client
     if _SERVER.value is not None:
         from dcign_tf.serving.client import Client
 
-        return Client(_SERVER.value, str(model))
-    from dcign_tf.serving import engine
+        known = Client(_SERVER.value, str(model))
+    else:
+        from dcign_tf.serving.engine import open_engine
 
-    return engine.open_engine(model)
+        known = open_engine(model)
+    if not _KEEP_DETAIL.value:
+        return known
+    from dcign_tf.serving.detail import Detailed
+
+    return Detailed(known)
 
 
 def _wanted() -> dict[str, tuple[float, ...]]:

@@ -10,7 +10,7 @@ from dcign_tf import images
 from dcign_tf.serving import faces
 
 if TYPE_CHECKING:
-    from dcign_tf.serving.engine import Engine
+    from dcign_tf.serving.rerender import Engine
 
 TURNS = (-60.0, -30.0, 0.0, 30.0, 60.0)
 LIGHTS = (-70.0, 0.0, 70.0)

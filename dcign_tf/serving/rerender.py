@@ -17,11 +17,11 @@ from dcign_tf.serving import NAMED_FACTORS
 if (
     TYPE_CHECKING
 ):  # It needs TensorFlow, and mistakes on a command line should not have to wait for that.
-    from dcign_tf.serving import engine
+    from dcign_tf.serving import detail, engine
     from dcign_tf.serving.client import Client
 
-    # One on this machine, or one on a server.
-    Engine = engine.Engine | Client
+    # One on this machine, or one on a server; or either, with what a picture shows laid over.
+    Engine = engine.Engine | Client | detail.Detailed
 
 MAX_VALUES = 50
 MAX_RENDERED = 1000

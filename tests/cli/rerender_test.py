@@ -289,6 +289,16 @@ def test_crops(
     assert (place / "hand.png").read_bytes() == (place / "face.png").read_bytes()
     assert _run(*flags, "--crop=face", "--cut_out", "--output=cut.png") == 0
     assert (place / "cut.png").read_bytes() != (place / "face.png").read_bytes()
+    assert _run(*flags, "--crop=face", "--cut_out", "--keep_detail", "--output=kept.png") == 0
+    plain, kept = (images.read_image(place / name) for name in ("cut.png", "kept.png"))
+    # The input and the network's reconstruction are the same, what is re-rendered is not.
+    last = 8 + 2 * (152 + 4)
+    np.testing.assert_array_equal(plain[:, :last], kept[:, :last])
+    assert np.abs(plain[:, last:] - kept[:, last:]).max() > 0.2
+    capsys.readouterr()
+    assert _run(*flags, "--crop=face", "--keep_detail", "--output=wall.png") == 1
+    assert "--keep_detail: needs a picture of a head before black" in capsys.readouterr().err
+    assert not (place / "wall.png").exists()
     Image.new("L", (80, 80), 90).save(place / "wall.png")
     capsys.readouterr()
     assert _run(flags[0], "--image=wall.png", "--azimuth=10", "--crop=face") == 1

@@ -55,4 +55,17 @@ def test_the_script_draws_photographs_that_packages_ship(
     # A person each, found and cropped differently.
     crops = [drawn[28 + 154 * k : 178 + 154 * k, 162:312] for k in range(2)]
     assert all(crop.std() > 0.1 for crop in crops) and np.abs(crops[0] - crops[1]).mean() > 0.1
+    script.main(["--cut_out", "--keep_detail", str(file), str(tmp_path / "kept.png")])
+    kept = script.images.read_image(tmp_path / "kept.png")
+    turned = 8 + 154 * 3
+    np.testing.assert_array_equal(kept[:, : turned - 4], drawn[:, : turned - 4])
+    assert np.abs(kept - drawn)[:, turned:].max() > 0.2
     assert "found in 3 of 3" in script.measure("builtin_face", None, 3)
+    table = script.measure_detail(str(file), "builtin_face", None, 2).splitlines()
+    cells = [row.strip("| ").split(" | ") for row in table]
+    assert [row[0] for row in cells[2:6]] == ["none", *(f"azimuth by {d}°" for d in (10, 20, 30))]
+    assert len(cells) == 2 + 10 and {len(row) for row in cells[2:]} == {5}
+    numbers = np.array([row[1:] for row in cells[2:]], float)
+    assert (numbers[:, :2] > 0.001).all() and (np.abs(numbers[:, 2:]) < 1).all()
+    # Nothing changes: then the picture knows best.
+    assert numbers[0, 3] > numbers[0, 2] + 0.1
