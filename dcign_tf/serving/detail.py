@@ -123,7 +123,21 @@ class Detailed:
         Raises:
             DcignError: an image does not show a head before black.
         """
-        rendered = self._model.rerender(images, values)
+        return self.lay(images, self._model.rerender(images, values), values)
+
+    def lay(
+        self, images: np.ndarray, rendered: np.ndarray, values: Mapping[str, Any]
+    ) -> np.ndarray:
+        """Lays the detail of images over what the network has rendered of them; arguments and errors as `rerender`.
+
+        Args:
+            images: float32 [N, S, S, 1].
+            rendered: float32 [N, S, S, 1], what the network makes of them at `values`.
+            values: see `rerender`.
+
+        Returns:
+            float32 [N, S, S, 1].
+        """
         surfaces = self._find(images)
         settings = {
             factor: np.broadcast_to(np.asarray(values.get(factor, np.nan), float), len(images))

@@ -8,6 +8,7 @@ What is head and what background is found by its random walker (Grady 2006, "Ran
 which starts from where in such a square there is nearly always, and nearly never, a head.
 """
 
+import importlib.util
 import re
 import warnings
 from typing import NamedTuple
@@ -53,6 +54,11 @@ class Crop(NamedTuple):
     image: np.ndarray
     square: Square
     faces: int
+
+
+def available() -> bool:
+    """Whether scikit-image is there."""
+    return importlib.util.find_spec("skimage") is not None
 
 
 def check_crop(how: str) -> None:

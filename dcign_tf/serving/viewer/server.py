@@ -3,7 +3,8 @@
     GET  /                      the page; all it needs comes from here
     GET  /api/studio            what there is: `Studio.describe`
     GET  /api/samples/<n>       a picture to start from; PNG
-    POST /api/picture           a PNG or JPEG -> the picture, and each model's code and values
+    POST /api/picture           a PNG or JPEG -> the picture, and each model's code, values and view of it; ?photo=1
+                                looks for a face
     POST /api/random            the same for a face that is drawn
     POST /api/render            a scene -> its picture, S * S grey bytes, row by row
     POST /api/animation         scenes, a factor and a format -> a GIF or MP4 file
@@ -34,6 +35,8 @@ from dcign_tf.serving.viewer.studio import Face, Scene, Studio
 MAX_UPLOAD = 32 << 20  # bytes
 _MAX_JSON = 1 << 20
 _MAX_SCENES = 4
+_MAX_DETAIL = 1 << 20  # pixels
+_PNG_URL = "data:image/png;base64,"
 _TIMEOUT = 60.0  # seconds that a connection may be silent
 
 _TYPES = {
@@ -142,7 +145,9 @@ class App:
         return Response(self._studio.samples[number], mimetype="image/png")
 
     def _picture(self, request: Request) -> Response:
-        return _faces(*self._studio.read(request.get_data(cache=False)))
+        photo = request.args.get("photo") == "1"
+        picture, faces, found = self._studio.read(request.get_data(cache=False), photo)
+        return _faces(picture, faces, found)
 
     def _random(self, request: Request) -> Response:
         _body(request)
@@ -167,11 +172,21 @@ def _json(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content, allow_nan=False), status, mimetype="application/json")
 
 
-def _faces(picture: np.ndarray, faces: list[Face]) -> Response:
-    """The answer to who asks for a face."""
-    png = base64.b64encode(images.png_bytes(picture)).decode()
-    parts = [{"code": face.code.tolist(), "values": dict(face.values)} for face in faces]
-    return _json({"picture": f"data:image/png;base64,{png}", "parts": parts})
+def _faces(picture: np.ndarray, faces: list[Face], found: bool = False) -> Response:
+    """The answer to who asks for a face; `found` says whether one was found in a photo."""
+    parts = [
+        {
+            "code": face.code.tolist(),
+            "values": dict(face.values),
+            "detail": None if face.detail is None else _data_url(face.detail),
+        }
+        for face in faces
+    ]
+    return _json({"picture": _data_url(picture), "parts": parts, "found": found})
+
+
+def _data_url(picture: np.ndarray) -> str:
+    return _PNG_URL + base64.b64encode(images.png_bytes(picture)).decode()
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -202,7 +217,19 @@ def _scene(content: Any) -> Scene:
         values={factor: _float(value) for factor, value in values.items()},
         other=None if other is None else _code(other, "other"),
         blend=_float(content["blend"]) if _is_number(content.get("blend")) else 0.0,
+        detail=None if content.get("detail") is None else _detail(_typed(content, "detail", str)),
     )
+
+
+def _detail(url: str) -> np.ndarray:
+    """The picture of which a face's detail is, as `_faces` gave it; float32 [H, W, 1]."""
+    try:
+        if not url.startswith(_PNG_URL):
+            raise ValueError(f"it begins with {url[:30]!r}")
+        png = base64.b64decode(url.removeprefix(_PNG_URL), validate=True)
+    except ValueError as error:
+        raise _Refused(400, f"detail: must be a PNG as a data URL ({error})") from error
+    return images.read_image(png, "detail", _MAX_DETAIL)[..., None]
 
 
 def _code(numbers: Any, name: str) -> np.ndarray:

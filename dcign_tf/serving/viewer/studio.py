@@ -3,6 +3,7 @@
 Nothing is kept between two calls: whoever asks holds the codes.
 """
 
+import contextlib
 import dataclasses
 import math
 import threading
@@ -13,6 +14,8 @@ import numpy as np
 
 from dcign_tf import images, movies
 from dcign_tf.errors import DcignError
+from dcign_tf.serving import faces
+from dcign_tf.serving.detail import Detailed
 from dcign_tf.serving.engine import Engine
 from dcign_tf.serving.rerender import panel_side
 from dcign_tf.serving.signatures import MAX_LATENT
@@ -35,10 +38,12 @@ class Face:
     Attributes:
         code: float32 [L].
         values: what it reads off the picture, of each of its factors.
+        detail: the picture as the model sees it, float32 [S, S, 1]; None where its detail cannot be kept.
     """
 
     code: np.ndarray
     values: Mapping[str, float]
+    detail: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Scene:
         values: of some factors, to which they are set; the others stay as they are.
         other: the code of a second face to morph into; None for none.
         blend: how far, from 0 (the first face) to 1 (the intrinsic code of the second).
+        detail: of the first face, to keep it (`dcign_tf.serving.detail`); None to see what the network itself makes.
     """
 
     model: int
@@ -58,6 +64,7 @@ class Scene:
     values: Mapping[str, float]
     other: np.ndarray | None = None
     blend: float = 0.0
+    detail: np.ndarray | None = None
 
 
 class Studio:
@@ -75,6 +82,10 @@ class Studio:
         self.engines = tuple(engines.values())
         self.samples = tuple(images.png_bytes(sample) for sample in samples)
         self._lock = threading.Lock()
+        self._detailed = [
+            Detailed(engine) if engine.units.get("azimuth") == DEGREES else None
+            for engine in self.engines
+        ]
         self._known = [np.zeros([0, engine.intrinsic.size], np.float32) for engine in self.engines]
         if samples:
             self._known = [
@@ -113,28 +124,47 @@ class Studio:
             ],
             "samples": len(self.samples),
             "random": self.can_draw,
+            "faces": faces.available(),
             "formats": ["gif", *(["mp4"] if movies.available() else [])],
         }
 
-    def read(self, data: bytes) -> tuple[np.ndarray, list[Face]]:
+    def read(self, data: bytes, photo: bool = False) -> tuple[np.ndarray, list[Face], bool]:
         """Reads a picture with all models.
 
         Args:
             data: a PNG or JPEG file.
+            photo: whether to look for a face, and if there is one, to lay the head before black.
 
         Returns:
-            Its central square, float32 [S, S, 1], and what each model makes of it.
+            What is seen of it, float32 [S, S, 1]: its central square, or the head; what each model makes of it; and
+            whether a face was looked for and found.
 
         Raises:
             DcignError: it is something else, damaged, or has more than `MAX_PIXELS` pixels.
         """
         with self._lock:
-            grey = images.read_image(data, "this picture", MAX_PIXELS)
-            faces = []
-            for engine in self.engines:
-                codes, values = engine.encode(images.fit_square(grey, engine.image_size)[None])
-                faces.append(Face(codes[0], {f: float(v[0]) for f, v in values.items()}))
-            return images.fit_square(grey, min(*grey.shape, _LARGEST)), faces
+            grey, found = images.read_image(data, "this picture", MAX_PIXELS), False
+            if photo:
+                with contextlib.suppress(DcignError):  # No face: then it is taken as it is.
+                    grey, found = faces.cut_out(faces.crop(grey, faces.FACE).image), True
+            parts = []
+            for number, engine in enumerate(self.engines):
+                image = images.fit_square(grey, engine.image_size)
+                codes, values = engine.encode(image[None])
+                detail = image if self._has_detail(number, image) else None
+                parts.append(Face(codes[0], {f: float(v[0]) for f, v in values.items()}, detail))
+            return images.fit_square(grey, min(*grey.shape, _LARGEST)), parts, found
+
+    def _has_detail(self, number: int, image: np.ndarray) -> bool:
+        """Whether a model can keep the detail of an image [S, S, 1]."""
+        detailed = self._detailed[number]
+        if detailed is None:
+            return False
+        try:
+            detailed.lay(image[None], image[None], {})
+        except DcignError:
+            return False
+        return True
 
     @property
     def can_draw(self) -> bool:
@@ -161,16 +191,16 @@ class Studio:
             raise DcignError("there are no sample pictures to draw a new face from")
         count = len(self.samples)
         weights = rng.standard_normal(count) / math.sqrt(count - 1)
-        faces, pictures = [], []
+        parts, pictures = [], []
         with self._lock:
             for engine, known in zip(self.engines, self._known, strict=True):
                 mean = known.mean(0)
                 code = (mean + weights @ (known - mean)).astype(np.float32)
                 picture = engine.render(code[None], {})
                 values = engine.infer(picture)
-                faces.append(Face(code, {f: float(v[0]) for f, v in values.items()}))
+                parts.append(Face(code, {f: float(v[0]) for f, v in values.items()}))
                 pictures.append(picture[0])
-        return pictures[0], faces
+        return pictures[0], parts
 
     def render(self, scene: Scene) -> np.ndarray:
         """Renders a scene; float32 [S, S, 1].
@@ -253,6 +283,15 @@ class Studio:
                 )
             if not math.isfinite(value):
                 raise DcignError(f"values: {factor} is {value}, must be finite")
+        if scene.detail is not None:
+            side = engine.image_size
+            if scene.detail.shape != (side, side, 1):
+                height, width = scene.detail.shape[:2]
+                raise DcignError(
+                    f"detail: got a picture of {width} x {height} pixels, this model's have {side} x {side}"
+                )
+            if self._detailed[scene.model] is None:
+                raise DcignError("detail: this model is not one of heads that turn")
         if not 0 <= scene.blend <= 1:
             raise DcignError(f"blend: got {scene.blend}, must be 0 to 1")
 
@@ -271,7 +310,14 @@ class Studio:
             for factor, value in {**scene.values, **swept}.items()
         }
         with self._lock:
-            return engine.render(codes.astype(np.float32), values)
+            rendered = engine.render(codes.astype(np.float32), values)
+            detailed = self._detailed[scene.model]
+            if scene.detail is None or detailed is None:
+                return rendered
+            kept = detailed.lay(np.repeat(scene.detail[None], count, axis=0), rendered, values)
+            # The second face has none.
+            share = (1 - blends if scene.other is not None else np.ones(count))[:, None, None, None]
+            return (share * kept + (1 - share) * rendered).astype(np.float32)
 
 
 def _period(engine: Engine, factor: str) -> float | None:

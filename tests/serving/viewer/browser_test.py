@@ -214,7 +214,7 @@ def test_photos_are_taken_and_other_files_explained(
         ("notes.txt", "not a PNG or JPEG image but a text"),
         ("broken.png", "damaged"),
     ):
-        with page.expect_response("**/api/picture"):
+        with page.expect_response("**/api/picture*"):
             page.set_input_files("#file", tmp_path / name)
         page.get_by_role("alert").filter(has_text=told).wait_for()
         assert page.locator("#picture").get_attribute("src") == shown
@@ -223,6 +223,36 @@ def test_photos_are_taken_and_other_files_explained(
     refused, desktop[1].errors[:] = list(desktop[1].errors), []
     assert len(refused) == 2
     assert all("status of 400" in line for line in refused)
+
+
+def test_a_face_is_found_and_its_detail_kept(page: Any, tmp_path: pathlib.Path) -> None:
+    Image.fromarray(pytest.importorskip("skimage.data").astronaut()).save(tmp_path / "photo.jpg")
+    detail = page.get_by_label("Keep its detail")
+    assert not detail.is_checked()
+    with _rendering(page):
+        page.set_input_files("#file", tmp_path / "photo.jpg")
+    kept = _picture(page)
+    assert detail.is_checked() and detail.is_enabled()
+    with _rendering(page):
+        detail.uncheck()
+    assert _differ(_picture(page), kept)
+    with _rendering(page):
+        detail.check()
+    np.testing.assert_array_equal(_picture(page), kept)
+    with _rendering(page):
+        page.press("#factor-azimuth", "ArrowRight")
+    assert _differ(_picture(page), kept)
+    # Taken as it is, it has a background.
+    page.get_by_label("Find the face in it").uncheck()
+    with _rendering(page):
+        page.set_input_files("#file", tmp_path / "photo.jpg")
+    _picture(page)
+    assert detail.is_disabled() and not detail.is_checked()
+    page.get_by_label("Find the face in it").check()
+    Image.new("RGB", (80, 80), (90, 90, 90)).save(tmp_path / "wall.png")
+    with _rendering(page):
+        page.set_input_files("#file", tmp_path / "wall.png")
+    page.get_by_role("alert").filter(has_text="No face found").wait_for()
 
 
 def test_a_picture_is_dropped(page: Any) -> None:
@@ -339,6 +369,7 @@ def test_everything_is_reached_by_keyboard(page: Any) -> None:
         "slot",
         "file",
         "random",
+        "photo",
         "model",
         "compare",
     }

@@ -39,6 +39,10 @@ def _png(pixels: np.ndarray) -> bytes:
     return images.png_bytes(pixels)
 
 
+def _url(pixels: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(_png(pixels.astype(np.float32))).decode()
+
+
 @pytest.fixture(scope="module")
 def face(client: Any) -> dict[str, Any]:
     answer = client.post("/api/picture", data=_png(tiny.images(1)[0]))
@@ -125,6 +129,57 @@ def test_morphing_changes_the_intrinsic_code_alone(client: Any, face: dict[str, 
     assert np.abs(half - end).max() > 2
 
 
+@pytest.fixture(scope="module")
+def photo(client: Any) -> dict[str, Any]:
+    """A photograph in which a face was found."""
+    buffer = io.BytesIO()
+    Image.fromarray(pytest.importorskip("skimage.data").astronaut()).save(buffer, "PNG")
+    answer = client.post("/api/picture?photo=1", data=buffer.getvalue())
+    assert answer.status_code == 200
+    return answer.json
+
+
+def test_faces_are_found_in_photos(
+    client: Any, face: dict[str, Any], photo: dict[str, Any]
+) -> None:
+    assert client.get("/api/studio").json["faces"] is True
+    assert photo["found"] is True and face["found"] is False
+    shown = base64.b64decode(photo["picture"].removeprefix("data:image/png;base64,"))
+    head = np.array(Image.open(io.BytesIO(shown))) / 255
+    # Cut out of its background.
+    assert head[:10].max() < 0.1 and head[:, :5].max() < 0.1
+    middle = len(head) // 2
+    assert head[middle - 9 : middle + 9, middle - 9 : middle + 9].mean() > 0.3
+    # Where there is none, a picture is taken as it is.
+    plain = client.post("/api/picture?photo=1", data=_png(tiny.images(1)[0])).json
+    assert plain == face
+
+
+def test_detail_is_kept(client: Any, face: dict[str, Any], photo: dict[str, Any]) -> None:
+    assert [part["detail"] for part in face["parts"]] == [None, None]  # before no black
+    detail = photo["parts"][0]["detail"]
+    picture = Image.open(
+        io.BytesIO(base64.b64decode(detail.removeprefix("data:image/png;base64,")))
+    )
+    assert picture.size == (tiny.SIZE, tiny.SIZE)
+    network = _rendered(client, _scene(photo)).astype(int)
+    kept = _rendered(client, _scene(photo, detail=detail)).astype(int)
+    # Nothing is moved: the middle of the face is the picture's.
+    inside = np.s_[15:22, 16:22, 0]
+    np.testing.assert_allclose(kept[inside], np.array(picture)[inside[:2]], atol=30)
+    assert np.abs(network[inside] - np.array(picture)[inside[:2]]).max() > 60
+    turned = _rendered(client, _scene(photo, detail=detail, values={"azimuth": 30}))
+    assert np.abs(turned.astype(int) - kept).max() > 30
+    # The second face has no detail.
+    other = {"other": face["parts"][0]["code"], "blend": 1}
+    np.testing.assert_array_equal(
+        _rendered(client, _scene(photo, detail=detail, **other)),
+        _rendered(client, _scene(photo, **other)),
+    )
+    wanted = {"scenes": [_scene(photo, detail=detail)], "factor": "azimuth", "format": "gif"}
+    assert client.post("/api/animation", json=wanted).status_code == 200
+
+
 def test_new_faces_are_drawn(client: Any) -> None:
     drawn = [client.post("/api/random", json={}).json for _ in range(2)]
     assert drawn[0]["parts"][0]["code"] != drawn[1]["parts"][0]["code"]
@@ -206,6 +261,19 @@ def test_huge_pictures_are_refused_before_they_are_decoded(client: Any) -> None:
         ({"values": {"azimuth": "3"}}, "values: must all be numbers"),
         ({"values": []}, "values: got [], must be an object"),
         ({"blend": 1.5}, "blend: got 1.5, must be 0 to 1"),
+        ({"detail": 1}, "detail: got 1, must be a text"),
+        ({"detail": "data:,x"}, "detail: must be a PNG as a data URL (it begins with 'data:,x')"),
+        ({"detail": "data:image/png;base64,*"}, "detail: must be a PNG as a data URL"),
+        (
+            {"detail": "data:image/png;base64,aGVsbG8="},
+            "detail: not a PNG or JPEG image but a text",
+        ),
+        (
+            {"detail": _url(np.zeros([38, 37]))},
+            "a picture of 37 x 38 pixels, this model's have 38 x 38",
+        ),
+        ({"detail": _url(np.ones([38, 38]))}, "needs a picture of a head before black"),
+        ({"detail": _url(np.zeros([38, 38]))}, "finds no head in the picture"),
     ],
 )
 def test_scenes_that_make_no_sense(
@@ -224,7 +292,9 @@ _JSON = st.recursive(
 
 
 @given(
-    st.fixed_dictionaries({}, optional=dict.fromkeys(("model", "code", "values", "blend"), _JSON))
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("model", "code", "values", "blend", "detail"), _JSON)
+    )
 )
 @settings(max_examples=40, deadline=None)
 def test_any_json_is_answered(client: Any, scene: Any) -> None:

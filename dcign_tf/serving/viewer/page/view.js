@@ -1,15 +1,16 @@
-// The page's only program. The server keeps nothing: the codes of pictures are held here and sent with each request.
+// The page's only program. The server keeps nothing: pictures and their codes are held here and sent with each request.
 
 const find = (id) => document.getElementById(id);
 const BLEND = "*blend"; // Beside the factors' names: how far the first picture is morphed into the second.
 const LIGHT = "light_azimuth";
+const PHOTO = "?photo=1"; // Of a person, in which a face is looked for.
 const LARGEST_UPLOAD = 32 * 2 ** 20; // bytes
 const PERIOD_OF_PLAY = 5000; // milliseconds
 
 const state = {
   studio: null,
   panels: [],
-  slots: { first: null, second: null }, // {picture, parts: for each model {code, values}}
+  slots: { first: null, second: null }, // {picture, found, parts: for each model {code, values, detail}}
   values: {}, // Only of the factors that were moved; all others stay as they are in the picture.
   playing: null,
 };
@@ -136,6 +137,7 @@ class Panel {
       values: Object.fromEntries(moved.map((name) => [name, state.values[name]])),
       other: second ? second.parts[this.model].code : null,
       blend: state.values[BLEND] ?? 0,
+      detail: find("detail").checked ? first.parts[this.model].detail : null,
     };
   }
 
@@ -312,6 +314,7 @@ function refresh(since) {
     undo.hidden = !moved;
   }
   find("reset").disabled = !Object.keys(state.values).length;
+  find("detail").disabled = !state.panels.some(({ model }) => state.slots.first.parts[model].detail);
   for (const panel of state.panels) {
     panel.placeSun(known.get(LIGHT));
     panel.show(since);
@@ -341,12 +344,14 @@ async function choose(request) {
   const slot = document.querySelector("[name=slot]:checked").value;
   const number = ++choices;
   try {
-    const face = await (await request()).json();
+    const answer = await request();
+    const face = { ...(await answer.json()), lookedFor: answer.url.endsWith(PHOTO) };
     if (number !== choices) return;
-    find("notice").textContent = "";
+    find("notice").textContent = face.lookedFor && !face.found ? "No face found; the picture is taken as it is." : "";
     state.slots[slot] = face;
     if (slot === "first") {
       state.values = {};
+      find("detail").checked = face.found;
       find("picture").src = face.picture;
       find("picture").alt = "The picture that the network sees";
     } else {
@@ -382,7 +387,7 @@ function takeFile(file) {
   choose(async () => {
     const upload = await asUpload(file);
     if (upload.size > LARGEST_UPLOAD) throw new Error(`${file.name} is too large for a picture`);
-    return ask("/api/picture", upload);
+    return ask(`/api/picture${find("photo").checked ? PHOTO : ""}`, upload);
   });
 }
 
@@ -472,6 +477,7 @@ function listen() {
     state.values = {};
     refresh(null);
   });
+  find("detail").addEventListener("change", () => refresh(null));
   find("play").addEventListener("click", () => (state.playing === null ? play() : stop()));
   find("swept").addEventListener("change", stop);
   find("save-png").addEventListener("click", savePicture);
@@ -500,6 +506,11 @@ async function begin() {
   find("compare").append(new Option("nothing", ""), ...models.map(({ name }, i) => new Option(name, i)));
   find("models").hidden = models.length < 2;
   find("random").hidden = !state.studio.random;
+  if (!state.studio.faces) {
+    find("photo").checked = false;
+    find("photo").disabled = true;
+    find("finding").title = "This needs scikit-image: pip install 'dcign_tf[photos]'";
+  }
   if (!formats.includes("mp4")) {
     find("save-mp4").disabled = true;
     find("save-mp4").title = "MP4 needs PyAV: pip install 'dcign_tf[video]'";
