@@ -14,6 +14,8 @@ from PIL import Image
 import dcign_tf
 from dcign_tf import images
 from dcign_tf.cli import common, rerender
+from dcign_tf.scenes import load_source
+from dcign_tf.scenes.render import render
 from dcign_tf.serving import export
 from tests.serving import served, tiny
 
@@ -104,10 +106,14 @@ def test_a_model_on_a_server(interface: str, place: pathlib.Path) -> None:
     np.testing.assert_allclose(ours, images.read_image("there.png"), atol=1.5 / 255)
 
 
-def test_a_server_needs_no_tensorflow_here(place: pathlib.Path) -> None:
+@pytest.mark.parametrize("flag", ["--nokeep_detail", "--keep_detail"])
+def test_a_server_needs_no_tensorflow_here(place: pathlib.Path, flag: str) -> None:
     there = served.served()
     factor, (low, _) = next(iter(there.local.factor_ranges.items()))
-    arguments = [f"--server={there.rest}", f"--model={there.name}", "--image=../face.jpg"]
+    head, angle = load_source("builtin_face"), np.zeros(1)
+    mean = np.zeros([1, head.coefficients], np.float32)
+    images.write_png("../head.png", render(head, mean, angle, angle, angle, 70)[0])
+    arguments = [f"--server={there.rest}", f"--model={there.name}", "--image=../head.png", flag]
     program = f"""if True:
         import sys
         sys.modules["tensorflow"] = None
@@ -119,7 +125,13 @@ def test_a_server_needs_no_tensorflow_here(place: pathlib.Path) -> None:
     subprocess.run(
         [sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": path}
     )
-    assert _written(place) == ["face_rerendered.gif", "face_rerendered.png"]
+    assert _written(place) == ["head_rerendered.gif", "head_rerendered.png"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dcign_tf.serving.engine.open_engine", lambda _: there.local)
+        wanted = (f"--set={factor}={low}", "--output=here.png")
+        assert _run("--model=here", "--image=../head.png", flag, *wanted) == 0
+    ours = images.read_image("here.png")
+    np.testing.assert_allclose(ours, images.read_image("head_rerendered.png"), atol=1.5 / 255)
 
 
 @pytest.mark.parametrize(
