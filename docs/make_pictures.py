@@ -33,7 +33,7 @@ _FROM_RUNS = {
     "faces_best/evaluation/sweep_light_azimuth.png": "sweep_light_azimuth_faces_best.png",
     "compare/faces_paper/evaluation/inference.png": "inference_faces_paper.png",
     "faces_paper/evaluation/inference.png": "inference_faces_paper_150.png",
-    "compare/faces_best/evaluation/entangled.png": "faces_entangled.png",
+    "faces_best/evaluation/entangled.png": "faces_entangled.png",
     "chairs_best/evaluation/best_and_worst_azimuth.png": "chairs_best_and_worst.png",
     "compare/chairs_best/evaluation/entangled.png": "chairs_entangled.png",
 }
