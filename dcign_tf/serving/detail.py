@@ -237,11 +237,15 @@ class Detailed:
         window[: round(_UPPER * side)] = 1
         white = np.ones(len(self._vertices), np.float32)
         there = covered * window
+        # How much of the head, in the window, is where the picture has one, and how much is there at all: for all
+        # shifts at once.
+        shifts, size = slice(2 * farthest + 1), (2 * side,) * 2
+        spectra = np.fft.rfft2(np.stack([there, window]), size)
         best, found = 0.0, Camera()
         for zoom in zooms:
             head = self._draw(white, values, Camera(zoom=zoom)) > 0.5
-            # For all shifts at once: how much of the head, in the window, is where the picture has one.
-            both, all_of_it = (_correlate(image, head, farthest) for image in (there, window))
+            sums = np.fft.irfft2(spectra * np.conj(np.fft.rfft2(head, size)), size)
+            both, all_of_it = np.roll(sums, farthest, (1, 2))[:, shifts, shifts]
             overlap = both / np.maximum(all_of_it + there.sum() - both, 1)
             if overlap.max() > best:
                 best = float(overlap.max())
@@ -324,11 +328,3 @@ def _sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     at = (places[:, ::-1] - 0.5).T
     return ndimage.map_coordinates(image, at, np.float32, order=1, mode="nearest")
-
-
-def _correlate(image: np.ndarray, head: np.ndarray, farthest: int) -> np.ndarray:
-    """The sum of an image's values where a head is, for its shifts from -F to F; [2 F + 1, 2 F + 1] (down, right)."""
-    size = (2 * len(image),) * 2
-    spectrum = np.fft.rfft2(image, size) * np.conj(np.fft.rfft2(head, size))
-    sums = np.fft.irfft2(spectrum, size)
-    return np.roll(sums, farthest, (0, 1))[: 2 * farthest + 1, : 2 * farthest + 1]
