@@ -27,7 +27,7 @@ def start(page: Any, url: str, photo: pathlib.Path | None) -> None:
     with page.expect_response("**/api/render"):
         page.goto(url)
     if photo is not None:
-        page.wait_for_selector(".panel[aria-busy]", state="detached")
+        page.wait_for_selector("[aria-busy]", state="detached")
         with page.expect_response("**/api/render"):
             page.set_input_files("#file", photo)
 
@@ -42,7 +42,7 @@ def screenshot(
     for factor, values in _VALUES.items():
         for value in values if page.locator(f"#factor-{factor}").count() else ():
             page.locator(f"#factor-{factor}").fill(str(value))
-            page.wait_for_selector(".panel[aria-busy]", state="detached")
+            page.wait_for_selector("[aria-busy]", state="detached")
     page.evaluate("document.activeElement.blur()")
     page.wait_for_timeout(200)
     page.screenshot(path=_PICTURES / name)
@@ -57,7 +57,7 @@ def latencies(browser: Any, url: str, photo: pathlib.Path | None = None) -> list
     slider.press("Home")
     found = []
     for _ in range(_MOVES):
-        page.wait_for_selector(".panel[aria-busy]", state="detached")
+        page.wait_for_selector("[aria-busy]", state="detached")
         shown = page.evaluate(
             """() => new Promise((done) => {
                 const slider = document.querySelector("#sliders input");

@@ -125,7 +125,7 @@ class _Sources:
                     "py_test",
                     name=label[1:],
                     size="medium",
-                    srcs=[file, "tests/bazel_main.py"],
+                    srcs=[file, "tests/bazel_main.py", "tests/conftest.py"],
                     main="tests/bazel_main.py",
                     args=[file],
                     data=self.data(file),

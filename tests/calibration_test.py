@@ -40,7 +40,7 @@ def test_values_outside_are_taken_to_the_ends():
     assert low == pytest.approx(-90, abs=0.5) and high == pytest.approx(90, abs=0.5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.floats(0, 2), st.sampled_from([1, -1]))
 def test_curves_are_strictly_monotone_and_finite(seed, noise, sign):
     rng = np.random.default_rng(seed)

@@ -25,7 +25,6 @@ ARRAYS = st.sampled_from(DTYPES).flatmap(
     shuffle=st.booleans(),
     checksum=st.booleans(),
 )
-@hypothesis.settings(deadline=None)
 def test_arrays_of_numbers_are_found(
     tmp_path_factory: pytest.TempPathFactory,
     array: np.ndarray,
@@ -84,7 +83,6 @@ _WHOLE = _content()
         max_size=4,
     )
 )
-@hypothesis.settings(deadline=None)
 def test_damaged_bytes_give_numbers_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, int, bytes]]
 ) -> None:

@@ -297,7 +297,7 @@ _SEEDS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_mutated_files_give_an_image_or_an_error(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(_SEEDS)))
@@ -325,7 +325,6 @@ def test_mutated_files_give_an_image_or_an_error(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=64), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]))
-@settings(deadline=None)
 def test_any_bytes_give_an_image_or_an_error(data: bytes, start: bytes) -> None:
     try:
         images.read_image(start + data)
@@ -341,7 +340,7 @@ def test_any_bytes_give_an_image_or_an_error(data: bytes, start: bytes) -> None:
     ),
     st.integers(1, 50),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_fit_square_gives_squares_in_range(image: np.ndarray, size: int) -> None:
     fitted = images.fit_square(image, size)
     assert fitted.shape == (size, size, 1)

@@ -34,7 +34,6 @@ def read(file: io.BytesIO, name: str) -> np.ndarray:
     variables=st.dictionaries(st.from_regex("[a-z][a-z0-9_]{0,30}", fullmatch=True), ARRAYS),
     compressed=st.booleans(),
 )
-@hypothesis.settings(deadline=None)
 def test_what_scipy_writes_is_read(variables: dict[str, np.ndarray], compressed: bool) -> None:
     file = saved(dict(variables), compressed)
     assert set(matlab.index(file)) == set(variables)
@@ -140,7 +139,6 @@ _WHOLE = [
         st.tuples(st.integers(0, 400), st.integers(0, 20), st.binary(max_size=12)), max_size=3
     ),
 )
-@hypothesis.settings(deadline=None)
 def test_any_bytes_give_numbers_or_one_line(whole: bytes, edits: list) -> None:
     content = bytearray(whole)
     for start, length, replacement in edits:

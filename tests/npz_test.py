@@ -47,7 +47,7 @@ def test_others_are_refused_before_they_take_memory(archive, name, dtype, shape,
         read_array(archive, name, dtype, shape, 1000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     array=hnp.arrays(
         st.sampled_from([np.dtype(name) for name in ("u1", "<f4", "?", ">i8")]),

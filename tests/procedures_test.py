@@ -1,6 +1,5 @@
 import itertools
 
-import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -207,7 +206,6 @@ def test_the_adaptive_rule_does_not_look_at_what_varies():
         np.testing.assert_array_equal(ours, expected)
 
 
-@hypothesis.settings(deadline=None)
 @given(
     st.integers(2, 6).flatmap(
         lambda size: st.lists(

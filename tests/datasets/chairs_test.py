@@ -142,7 +142,7 @@ def test_all_published_chairs_are_split_as_in_the_paper(tmp_path: pathlib.Path) 
     assert counts == [1200, 43, 150]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.sampled_from(CHAIRS),

@@ -254,7 +254,6 @@ _cells = st.one_of(
 
 
 @settings(
-    deadline=None,
     max_examples=200,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -165,7 +165,7 @@ def test_mpi3d(tmp_path: pathlib.Path, sizes: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["h5", "npz"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_anybodys_grids(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject

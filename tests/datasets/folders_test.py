@@ -100,7 +100,6 @@ _parts = st.sampled_from(
 
 
 @settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -150,7 +150,7 @@ TABLES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TABLES, st.integers(2, 9))
 def test_any_table_gives_right_groups_or_says_why_not(
     drawn: tuple[int, int, int, int, float], group_size: int

@@ -99,7 +99,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_json_is_a_manifest_or_refused(data: st.DataObject) -> None:
     values: Any = json.loads(EXAMPLE.to_json())

@@ -120,7 +120,7 @@ def test_listing_a_folder(tmp_path: pathlib.Path) -> None:
         pictures.images_in("a\0b")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_damaged_images_give_an_image_or_an_error(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["PNG", "JPEG"]))

@@ -27,7 +27,7 @@ def random_group(layout: RecordLayout, seed: int) -> tuple[np.ndarray, np.ndarra
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LAYOUTS, st.integers(0, 127), st.integers(0, 10**8 - 1), st.integers(0, 99))
 def test_examples_are_tensorflows_byte_for_byte(
     layout: RecordLayout, active: int, index: int, seed: int

@@ -276,9 +276,7 @@ def test_foreign_files_of_the_right_size_are_refused(copy: pathlib.Path) -> None
         RecordSource(copy)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_are_told_or_harmless(
     data: st.DataObject, records: RecordSource, copy: pathlib.Path

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -132,7 +132,6 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 @given(_values)
-@settings(deadline=None)
 def test_what_is_written_is_read(value: Any) -> None:
     assert _equal(t7.parse(torch7.saved(value), "a"), value)
 
@@ -227,7 +226,6 @@ def test_files_are_named(tmp_path: pathlib.Path) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", _GOLDEN[:40], _GOLDEN[:_SIZES]]))
-@settings(deadline=None)
 def test_any_bytes_give_an_object_or_an_error(data: bytes, start: bytes) -> None:
     try:
         t7.parse(start + data, "fuzz")

@@ -53,7 +53,7 @@ def _named(name: str) -> Callable[[tarfile.TarInfo], None]:
     return change
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     contents=st.dictionaries(
         st.lists(

@@ -477,9 +477,7 @@ _SMALL: dict[str, bytes] = {}
         max_size=4,
     ),
 )
-@hypothesis.settings(
-    deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_damaged_bytes_give_a_model_or_one_line(
     edition: str, edits: list[tuple[float, int, bytes]], tmp_path: pathlib.Path
 ) -> None:

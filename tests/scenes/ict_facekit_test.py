@@ -347,7 +347,6 @@ def test_what_is_no_compact_file_is_refused(tmp_path: pathlib.Path, content: byt
 
 _FUZZ = hypothesis.settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 

@@ -287,7 +287,6 @@ _WHOLE = stored()
     )
 )
 @hypothesis.settings(
-    deadline=None,
     max_examples=200,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )

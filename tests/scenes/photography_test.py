@@ -32,7 +32,7 @@ def middling(**values: float) -> np.ndarray:
     return numbers
 
 
-@settings(max_examples=50, deadline=None)  # The first compiles.
+@settings(max_examples=50)  # The first compiles.
 @given(st.lists(UNIT, min_size=len(NUMBERS), max_size=len(NUMBERS)), st.integers(1, 40))
 def test_any_numbers_make_a_take(numbers: list[float], size: int) -> None:
     # Its parts refuse what is impossible.

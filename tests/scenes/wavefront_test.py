@@ -152,7 +152,6 @@ def _mutated(draw: st.DrawFn) -> bytes:
 @hypothesis.given(_mutated())
 @hypothesis.settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 def test_a_damaged_file_is_a_valid_mesh_or_a_clear_error(
@@ -180,9 +179,7 @@ def test_a_damaged_file_is_a_valid_mesh_or_a_clear_error(
     st.sampled_from([" ", "\t", "   "]),
     st.sampled_from(["\n", "\r\n", " 0.5 0.5 0.5\n", "\r"]),
 )
-@hypothesis.settings(
-    deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_vertices_come_back_exactly(
     path: pathlib.Path,
     points: list[tuple[float, float, float]],
@@ -202,7 +199,6 @@ def test_vertices_come_back_exactly(
 @hypothesis.example("12345678901234567890 9007199254740993e-11 1e-30")
 @hypothesis.settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 def test_numbers_are_what_python_takes_them_for(path: pathlib.Path, words: str) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcign_tf import images
@@ -117,7 +117,6 @@ def test_one_face_marked_several_times_is_one() -> None:
     assert faces._merge([]) == []
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_squares_by_hand(height: int, width: int, data: st.DataObject) -> None:
     image = np.random.default_rng(height * 41 + width).random((height, width), np.float32)

@@ -88,7 +88,7 @@ def _files(draw: st.DrawFn) -> bytes:
     return _file(picture, kind, **options)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(file=_files())
 @example(file=_file(_picture("RGB", 200, 333), "JPEG"))
 @example(file=_file(_picture("CMYK", 40, 50), "JPEG"))
@@ -188,7 +188,7 @@ def test_more_work_than_a_picture_is_worth() -> None:
     assert "damaged or truncated GIF" in _refusal(blocks)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(file=_files(), data=st.data())
 def test_damaged_files_are_refused_or_read(file: bytes, data: st.DataObject) -> None:
     damaged = bytearray(file[: data.draw(st.integers(0, len(file)))])

@@ -1,6 +1,7 @@
 """What the page asks for, as functions on codes: pictures read, faces drawn, rendered, morphed and animated.
 
-Nothing is kept between two calls: whoever asks holds the codes.
+Whoever asks holds the codes. All that is kept between two calls is what was found of the last few pictures whose detail
+was asked for (`dcign_tf.serving.detail`), in memory, so that a slider does not wait for it.
 """
 
 import contextlib

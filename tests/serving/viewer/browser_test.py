@@ -1,5 +1,6 @@
 """The page in a real Chromium: what a hand with a mouse, a keyboard or a phone can do with it."""
 
+import importlib
 import io
 import json
 import pathlib
@@ -91,6 +92,7 @@ def desktop(browser: Any, url: str) -> Iterator[tuple[Any, chromium.Watch]]:
 def page(desktop: tuple[Any, chromium.Watch]) -> Iterator[Any]:
     """The page with the first sample, nothing moved; nothing may go wrong on it."""
     page, watch = desktop
+    _idle(page)
     page.evaluate("document.querySelector('[name=slot][value=first]').click()")
     with _rendering(page):
         page.get_by_role("button", name="Sample 1", exact=True).click()
@@ -104,9 +106,14 @@ def _rendering(page: Any) -> Any:
     return page.expect_response("**/api/render")
 
 
+def _idle(page: Any) -> None:
+    """Waits until the page waits for nothing."""
+    page.wait_for_selector("[aria-busy]", state="detached")
+
+
 def _picture(page: Any, panel: int = 0) -> np.ndarray:
     """The picture shown, once everything that was asked for is there."""
-    page.wait_for_selector(".panel[aria-busy]", state="detached")
+    _idle(page)
     return np.array(page.evaluate(_PIXELS, panel))
 
 
@@ -226,7 +233,9 @@ def test_photos_are_taken_and_other_files_explained(
 
 
 def test_a_face_is_found_and_its_detail_kept(page: Any, tmp_path: pathlib.Path) -> None:
-    Image.fromarray(pytest.importorskip("skimage.data").astronaut()).save(tmp_path / "photo.jpg")
+    Image.fromarray(importlib.import_module("skimage.data").astronaut()).save(
+        tmp_path / "photo.jpg"
+    )
     detail = page.get_by_label("Keep its detail")
     assert not detail.is_checked()
     with _rendering(page):
@@ -336,7 +345,7 @@ def test_of_requests_that_are_too_fast_only_the_newest_counts(page: Any) -> None
         }
     """
     page.evaluate(moves, 40)
-    page.wait_for_selector(".panel[aria-busy]", state="detached")
+    _idle(page)
     page.unroute("**/api/render")
     assert asked[0] == 1
     assert asked[-1] == 40

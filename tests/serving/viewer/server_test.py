@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import importlib
 import io
 import socket
 import threading
@@ -133,7 +134,7 @@ def test_morphing_changes_the_intrinsic_code_alone(client: Any, face: dict[str, 
 def photo(client: Any) -> dict[str, Any]:
     """A photograph in which a face was found."""
     buffer = io.BytesIO()
-    Image.fromarray(pytest.importorskip("skimage.data").astronaut()).save(buffer, "PNG")
+    Image.fromarray(importlib.import_module("skimage.data").astronaut()).save(buffer, "PNG")
     answer = client.post("/api/picture?photo=1", data=buffer.getvalue())
     assert answer.status_code == 200
     return answer.json
@@ -296,7 +297,7 @@ _JSON = st.recursive(
         {}, optional=dict.fromkeys(("model", "code", "values", "blend", "detail"), _JSON)
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_json_is_answered(client: Any, scene: Any) -> None:
     for path, content in (("/api/render", scene), ("/api/animation", {"scenes": [scene]})):
         assert client.post(path, json=content).status_code in (200, 400)

@@ -1,4 +1,4 @@
-// The page's only program. The server keeps nothing: pictures and their codes are held here and sent with each request.
+// The page's only program. Pictures and their codes are held here and sent with each request.
 
 const find = (id) => document.getElementById(id);
 const BLEND = "*blend"; // Beside the factors' names: how far the first picture is morphed into the second.
@@ -343,6 +343,7 @@ async function choose(request) {
   stop();
   const slot = document.querySelector("[name=slot]:checked").value;
   const number = ++choices;
+  find("input").setAttribute("aria-busy", "true"); // To look for a face takes a moment.
   try {
     const answer = await request();
     const face = { ...(await answer.json()), lookedFor: answer.url.endsWith(PHOTO) };
@@ -364,6 +365,7 @@ async function choose(request) {
   } catch (error) {
     complain(error);
   }
+  if (number === choices) find("input").removeAttribute("aria-busy");
 }
 
 /** What to send of a file: of kinds that the server does not read, and of huge ones, the browser's own copy. */
