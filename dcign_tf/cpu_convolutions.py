@@ -236,6 +236,18 @@ def phase_kernels(kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(merged, [*merged.shape[:3], 4 * kernel.shape[-1]])
 
 
+def unmerged_kernel(merged: np.ndarray) -> np.ndarray:
+    """The reverse of `phase_kernels`: [k // 2 + 1, k // 2 + 1, C, 4 F] to [k, k, C, F], in float64.
+
+    What no kernels merge to is taken for the nearest that some do.
+    """
+    kernel_size = 2 * merged.shape[0] - 1
+    merge = _merging(kernel_size)
+    split = np.linalg.pinv(merge.reshape(-1, kernel_size)).reshape(kernel_size, *merge.shape[:2])
+    phases = merged.astype(np.float64).reshape([*merged.shape[:3], 2, 2, merged.shape[-1] // 4])
+    return np.einsum("tpa,sqb,abipqo->tsio", split, split, phases)
+
+
 def _phase_kernels_back(of_merged: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """The adjoint of `phase_kernels`; `shape` is the kernels'."""
     merge = tf.constant(_merging(shape[0]), of_merged.dtype)

@@ -287,6 +287,12 @@ class RowwiseConv2D(keras.layers.Layer):
         values = np.einsum("ai,ijck->ajck", points, np.asarray(kernel, np.float64))
         self.set_weights([values[:, np.newaxis], bias])
 
+    @staticmethod
+    def direct_kernel(kernel: np.ndarray) -> np.ndarray:
+        """The kernel, [k, k, C, filters] in float64, that `set_direct_weights` made a layer's kernel from."""
+        read_off = np.linalg.pinv(toom_cook.transforms(kernel.shape[2])[1])
+        return np.einsum("ia,ajck->ijck", read_off, kernel[:, 0].astype(np.float64))
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Applies the layer."""
         return tf.cond(

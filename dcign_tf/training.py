@@ -33,7 +33,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import distribution, embedding, files, optimizers, workdirs
+from dcign_tf import distribution, embedding, exported, files, optimizers, workdirs
 from dcign_tf.calibration import KNOTS, correlated
 from dcign_tf.checkpoints import Checkpoints
 from dcign_tf.code import CodeLayout, told
@@ -75,8 +75,8 @@ class TrainingConfig(ProcedureConfig):
         decoder_filters: channels of the decoder's.
         latents: length of the code; extrinsic factors have one each, circular ones two, the rest is intrinsic.
         circular: extrinsic factors whose latents are a direction, of those that turn all the way around.
-        start_from: a finished workdir or a `.keras` file, whose weights to start from instead of random ones; None for
-            random ones.
+        start_from: a finished workdir, a `.keras` file or an exported model, whose weights to start from instead of
+            random ones; None for random ones.
         steps: number of updates.
         groups_per_step: groups in a step's batch; 1 is the paper.
         ratio: how often each factor varies, in the order of the factors; by default 1 for each extrinsic factor
@@ -300,7 +300,9 @@ def _layout(config: TrainingConfig, factors: tuple[str, ...]) -> CodeLayout:
 def _starting_model(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> DCIGN:
     """The model of --start_from, whose weights fit the one that is to be trained."""
     try:
-        model = load_model(str(workdirs.model_file(config.start_from or "")))
+        path = config.start_from or ""
+        folder = exported.find(path)
+        model = exported.load(folder) if folder else load_model(str(workdirs.model_file(path)))
     except DcignError as error:
         raise UsageError(f"--start_from: {error}") from error
     layout = _layout(config, factors)

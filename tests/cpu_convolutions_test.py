@@ -154,6 +154,13 @@ def test_little_work_is_not_worth_compiling(monkeypatch):
     assert cpu_convolutions.conv_pool_pays(tf.zeros([10, 12, 12, 8]), kernel)
 
 
+@pytest.mark.parametrize("taps", [3, 5, 7])
+def test_phase_kernels_tell_the_kernel(taps):
+    kernel = np.random.default_rng(taps).normal(size=[taps, taps, 2, 3])
+    phases = cpu_convolutions.phase_kernels(tf.constant(kernel)).numpy()
+    np.testing.assert_allclose(cpu_convolutions.unmerged_kernel(phases), kernel, atol=1e-12)
+
+
 def test_phase_kernels_add_taps_that_fall_on_one_pixel():
     kernel = np.arange(1.0, 10).reshape(3, 3, 1, 1)
     phases = cpu_convolutions.phase_kernels(tf.constant(kernel)).numpy()

@@ -157,6 +157,16 @@ def test_rowwise_equals_a_direct_convolution(taps, height, pool, dtype):
         )
 
 
+@pytest.mark.parametrize("taps", [3, 4, 5])
+def test_rowwise_kernels_tell_the_direct_ones(taps):
+    layer = RowwiseConv2D(5, taps)
+    layer.build((None, 9, 12, 3))
+    kernel = np.random.default_rng(taps).normal(size=[taps, taps, 3, 5])
+    layer.set_direct_weights(kernel, np.zeros(5))
+    found = RowwiseConv2D.direct_kernel(layer.get_weights()[0])
+    np.testing.assert_allclose(found, kernel, rtol=0, atol=1e-6)
+
+
 def test_rowwise_config_round_trip():
     layer = RowwiseConv2D(4, 5, pool=True, activation="relu", name="quick")
     assert RowwiseConv2D.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dcign_tf import load_model, optimizers, training
+from dcign_tf import exported, load_model, optimizers, training
 from dcign_tf.datasets.scenes import SceneConfig
 from dcign_tf.datasets.source import WHOLE, RenderedSource
 from dcign_tf.errors import DcignError, UsageError
+from dcign_tf.serving import export
 from dcign_tf.training import TrainingConfig
 from tests import faults
 
@@ -80,6 +81,18 @@ def test_a_run_starts_from_another_ones_weights(finished, source, tmp_path):
     started = training.train(still, source, tmp_path / "run")
     for ours, theirs in zip(started.trainable_weights, model.trainable_weights, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_a_run_starts_from_an_exported_model(finished, source, tmp_path):
+    model = finished[1]
+    export.export(model, "faces", output=tmp_path)
+    still = tiny_config(steps=1, learning_rate=1e-30, start_from=str(tmp_path / "faces"))
+    started = training.train(still, source, tmp_path / "run")
+    for ours, theirs in zip(started.trainable_weights, model.trainable_weights, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=0, atol=2e-6)
+    (tmp_path / "faces" / "1" / exported.CARD).write_text("{}")
+    with pytest.raises(UsageError, match="--start_from: .*card.json: not the card"):
+        training.train(still, source, tmp_path / "new")
 
 
 def test_what_a_run_started_from_may_be_gone_once_it_has_checkpoints(finished, source, tmp_path):

@@ -117,8 +117,8 @@ _KL_WARMUP = _integer(
 _START_FROM = flags.DEFINE_string(
     "start_from",
     None,
-    "a finished workdir, or a .keras file, whose weights to start from instead of random ones; it must have the same "
-    "network and factors",
+    "a finished workdir, a .keras file or an exported model (such as saved_models/faces), whose weights to start from "
+    "instead of random ones; it must have the same network and factors",
     flag_values=FLAGS,
 )
 _STEPS = _integer("steps", 12000, "number of updates")

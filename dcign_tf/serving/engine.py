@@ -1,7 +1,6 @@
 """A trained model, whatever file it is kept in, as functions on arrays."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dcign_tf import workdirs
+from dcign_tf import exported, workdirs
 from dcign_tf.errors import DcignError
 from dcign_tf.model import DCIGN, load_model
-from dcign_tf.serving import export, refusals, signatures
+from dcign_tf.serving import refusals, signatures
 
 _BATCH = 50
 
@@ -136,7 +135,7 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
     Raises:
         DcignError: there is nothing there, something else, or a model that was not calibrated.
     """
-    folder = saved_model_folder(pathlib.Path(path))
+    folder = exported.find(path)
     if folder is not None:
         return _open_saved_model(folder)
     file = workdirs.model_file(path)
@@ -147,22 +146,9 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
         raise DcignError(f"{file}: {error}") from error
 
 
-def saved_model_folder(path: pathlib.Path) -> pathlib.Path | None:
-    """The SavedModel at a path or, of several versions, the latest; None where there is none."""
-    if (path / "saved_model.pb").is_file():
-        return path
-    if not path.is_dir():
-        return None
-    versions = [
-        p for p in path.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").is_file()
-    ]
-    return max(versions, key=lambda version: int(version.name), default=None)
-
-
 def _open_saved_model(folder: pathlib.Path) -> Engine:
-    card_file = folder / export.CARD
+    card = exported.read_card(folder)
     try:
-        card = json.loads(card_file.read_text("utf-8"))
         ranges = {
             factor: (float(facts["range"][0]), float(facts["range"][1]))
             for factor, facts in card["factors"].items()
@@ -173,13 +159,8 @@ def _open_saved_model(folder: pathlib.Path) -> Engine:
         intrinsic = np.ones(int(card["latents"]), bool)
         for facts in card["factors"].values():
             intrinsic[facts["latents"]] = False
-    except OSError as error:
-        raise DcignError(
-            f"{folder}: not a model that dcign-export made: it has no {export.CARD} "
-            f"({error.strerror})"
-        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DcignError(f"{card_file}: not the card of an exported model ({error!r})") from error
+        raise exported.not_a_card(folder, error) from error
     try:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:

@@ -15,14 +15,11 @@ from typing import Any
 import tensorflow as tf
 
 import dcign_tf
-from dcign_tf import images
+from dcign_tf import exported, images
 from dcign_tf.errors import DcignError, UsageError
 from dcign_tf.model import DCIGN
 from dcign_tf.serving import pictures, signatures, warmup
 from dcign_tf.serving.description import factors_signature
-
-CARD = pathlib.PurePath("assets.extra", "card.json")
-SAMPLES = CARD.with_name("samples")
 
 # How often to take another version when others export under the same name at the same time.
 _ATTEMPTS = 10
@@ -77,7 +74,8 @@ def export(
     functions["factors"] = factors_signature(faster)
     functions = {"serving_default": functions["rerender"], **functions}
     module = tf.Module()
-    # The variables alone, by name: the Keras objects would be saved with notes that only this package can read.
+    # The variables alone, by name (`exported.load` finds them by it): the Keras objects would be saved with notes that
+    # only this package can read.
     module.weights_by_path = {weight.path: weight.value for weight in faster.weights}
 
     new_home = not home.exists()
@@ -91,15 +89,15 @@ def export(
             # Otherwise the names of source files on this machine would be saved, too.
             tf.saved_model.SaveOptions(save_debug_info=False),
         )
-        extra = temporary / CARD.parent
+        extra = temporary / exported.CARD.parent
         extra.mkdir(exist_ok=True)
         if warmup.available():
             warmup.write(temporary, name, functions)
         for kind, content in (lite or {}).items():
             (extra / f"{kind}.tflite").write_bytes(content)
         for number, sample in enumerate(samples):
-            (temporary / SAMPLES).mkdir(exist_ok=True)
-            images.write_png(temporary / SAMPLES / f"{number:03}.png", sample)
+            (temporary / exported.SAMPLES).mkdir(exist_ok=True)
+            images.write_png(temporary / exported.SAMPLES / f"{number:03}.png", sample)
         card = _card(model, name, provenance or {})
         if lite:
             card["tflite"] = [f"{kind}.tflite" for kind in lite]
@@ -173,8 +171,8 @@ def _card(model: DCIGN, name: str, provenance: Mapping[str, Any]) -> dict[str, A
 
 def _write_card(folder: pathlib.Path, card: Mapping[str, Any]) -> None:
     text = json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / CARD).write_text(f"{text}\n", "utf-8")
-    (folder / CARD).with_name("README.md").write_text(_readme(card), "utf-8")
+    (folder / exported.CARD).write_text(f"{text}\n", "utf-8")
+    (folder / exported.CARD).with_name("README.md").write_text(_readme(card), "utf-8")
 
 
 def _readme(card: Mapping[str, Any]) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dcign_tf import exported
 from dcign_tf import images as image_files
 from dcign_tf.datasets.samplers import config_from_dict
 from dcign_tf.datasets.source import open_source
 from dcign_tf.errors import DcignError, UsageError
-from dcign_tf.serving import export
-from dcign_tf.serving.engine import Engine, saved_model_folder
+from dcign_tf.serving.engine import Engine
 
 _MOST = 12
 
@@ -103,9 +103,9 @@ def pictures_for(path: str | os.PathLike[str], engine: Engine) -> list[np.ndarra
     Raises:
         DcignError: a picture that was exported with the model is damaged.
     """
-    folder = saved_model_folder(pathlib.Path(path))
+    folder = exported.find(path)
     if folder is not None:
-        if files := sorted((folder / export.SAMPLES).glob("*.png")):
+        if files := sorted((folder / exported.SAMPLES).glob("*.png")):
             return [image_files.read_image(file) for file in files[:_MOST]]
     elif pathlib.Path(path, "config.json").is_file():
         with contextlib.suppress(DcignError):  # The data may be gone by now.

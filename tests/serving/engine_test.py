@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from dcign_tf import exported
 from dcign_tf.errors import DcignError
-from dcign_tf.serving import engine, export
+from dcign_tf.serving import engine
 from tests.serving import tiny
 
 
@@ -101,12 +102,12 @@ def test_damaged_exports(tmp_path: pathlib.Path, places: dict[str, pathlib.Path]
         return pathlib.Path(shutil.copytree(places["exported"], tmp_path / name))
 
     cardless = damaged("cardless")
-    (cardless / export.CARD).unlink()
+    (cardless / exported.CARD).unlink()
     with pytest.raises(DcignError, match="cardless: not a model that dcign-export made: it has no"):
         engine.open_engine(cardless)
     mad = damaged("mad")
     for card in ("{", "[]", '{"factors": {}}', json.dumps({"factors": [], "image_size": 38})):
-        (mad / export.CARD).write_text(card)
+        (mad / exported.CARD).write_text(card)
         with pytest.raises(DcignError, match="not the card of an exported model"):
             engine.open_engine(mad)
     for file in (
