@@ -82,9 +82,13 @@ def main(argv: list[str]) -> None:
             f"--tflite: got {','.join(formats)}, must be some of {', '.join(_FORMATS)}, each once"
         )
     from dcign_tf import model as models
-    from dcign_tf import workdirs
+    from dcign_tf import exported, workdirs
     from dcign_tf.serving import export, samples, signatures, warmup
 
+    if folder := exported.find(_MODEL.value):
+        raise errors.UsageError(
+            f"--model: {folder} is exported already; it takes a workdir of dcign-train, or a .keras file"
+        )
     file = workdirs.model_file(_MODEL.value)
     model = models.load_model(str(file))
     if not model.calibrated:

@@ -98,6 +98,11 @@ def test_a_model_without_calibration(
     assert not (tmp_path / "saved_models").exists()
 
 
+def test_a_model_that_is_exported_already(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(f"--model={tiny.exported()}", "--name=x") == 2
+    assert "faces/1 is exported already; it takes a workdir" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_broken_note_in_the_workdir(
     content: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
