@@ -81,8 +81,8 @@ def main(argv: list[str]) -> None:
         raise errors.UsageError(
             f"--tflite: got {','.join(formats)}, must be some of {', '.join(_FORMATS)}, each once"
         )
-    from dcign_tf import model as models
     from dcign_tf import exported, workdirs
+    from dcign_tf import model as models
     from dcign_tf.serving import export, samples, signatures, warmup
 
     if folder := exported.find(_MODEL.value):
