@@ -297,22 +297,56 @@ def _layout(config: TrainingConfig, factors: tuple[str, ...]) -> CodeLayout:
     return CodeLayout(sizes | {factors[-1]: config.latents - sum(sizes.values())}, config.circular)
 
 
-def _starting_model(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> DCIGN:
-    """The model of --start_from, whose weights fit the one that is to be trained."""
+def network_to_start_from(
+    start_from: str, workdir: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """The settings of the network that a run starts from.
+
+    Args:
+        start_from: as in `TrainingConfig`.
+        workdir: the run's. Where it has begun, its own configuration tells, and `start_from` may be gone.
+
+    Returns:
+        Those settings of `TrainingConfig` that must be as they were; none where a workdir's configuration is damaged.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    if workdir is None or not pathlib.Path(workdir, workdirs.CHECKPOINTS).exists():
+        return _network(_read_start(start_from))
+    # What is wrong with it is told when the workdir is claimed.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        there = json.loads(pathlib.Path(workdir, "config.json").read_text("utf-8"))["training"]
+        return {
+            name: tuple(there[name]) if name != "latents" else there[name]
+            for name in ("encoder_filters", "decoder_filters", "latents", "circular")
+        }
+    return {}
+
+
+def _read_start(path: str) -> DCIGN:
     try:
-        path = config.start_from or ""
         folder = exported.find(path)
-        model = exported.load(folder) if folder else load_model(str(workdirs.model_file(path)))
+        return exported.load(folder) if folder else load_model(str(workdirs.model_file(path)))
     except DcignError as error:
         raise UsageError(f"--start_from: {error}") from error
+
+
+def _network(model: DCIGN) -> dict[str, Any]:
+    return {
+        "encoder_filters": tuple(model.encoder_filters),
+        "decoder_filters": tuple(model.decoder_filters),
+        "latents": model.layout.latents,
+        "circular": tuple(model.layout.circular),
+    }
+
+
+def _starting_model(config: TrainingConfig, factors: tuple[str, ...], image_size: int) -> DCIGN:
+    """The model of --start_from, whose weights fit the one that is to be trained."""
+    model = _read_start(config.start_from or "")
     layout = _layout(config, factors)
-    for flag, found, wanted in (
-        ("image_size", model.image_size, image_size),
-        ("encoder_filters", tuple(model.encoder_filters), config.encoder_filters),
-        ("decoder_filters", tuple(model.decoder_filters), config.decoder_filters),
-        ("latents", model.layout.latents, config.latents),
-        ("circular", tuple(model.layout.circular), config.circular),
-    ):
+    for flag, found in {"image_size": model.image_size, **_network(model)}.items():
+        wanted = image_size if flag == "image_size" else getattr(config, flag)
         if found != wanted:
             there, here = (
                 ",".join(map(str, value)) if isinstance(value, tuple) else value

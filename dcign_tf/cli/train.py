@@ -118,7 +118,7 @@ _START_FROM = flags.DEFINE_string(
     "start_from",
     None,
     "a finished workdir, a .keras file or an exported model (such as saved_models/faces), whose weights to start from "
-    "instead of random ones; it must have the same network and factors",
+    "instead of random ones; its factors must be the data's, and its network is this run's",
     flag_values=FLAGS,
 )
 _STEPS = _integer("steps", 12000, "number of updates")
@@ -196,11 +196,17 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value:
         raise UsageError("--workdir: missing; name the folder of the run")
     workdir = pathlib.Path(_WORKDIR.value)
+    network = {
+        "encoder_filters": _numbers("encoder_filters", int),
+        "decoder_filters": _numbers("decoder_filters", int),
+        "latents": _LATENTS.value,
+        "circular": tuple(_CIRCULAR.value),
+    }
+    if _START_FROM.value is not None:
+        found = training.network_to_start_from(_START_FROM.value, workdir)
+        network |= {name: value for name, value in found.items() if not FLAGS[name].present}
     config = training.TrainingConfig(
-        encoder_filters=_numbers("encoder_filters", int),
-        decoder_filters=_numbers("decoder_filters", int),
-        latents=_LATENTS.value,
-        circular=tuple(_CIRCULAR.value),
+        **network,
         invariance_strength=_STRENGTH.value,
         clamp_to=_CLAMP_TO.value,
         procedure=_PROCEDURE.value,

@@ -81,6 +81,26 @@ def test_flag_files_of_the_comparison_are_settings_that_fit(capsys, monkeypatch,
         assert "--image_size: got 71" in complaint(capsys), name
 
 
+def test_what_it_starts_from_tells_the_network(tmp_path, capsys):
+    small = [flag for flag in TINY if "filters" not in flag and "latents" not in flag]
+    begun, workdir = tmp_path / "begun", tmp_path / "run"
+    fly = "--render_on_the_fly"
+    assert run(*TINY, "--circular=azimuth", fly, f"--workdir={begun}") == 0
+    command = (*small, fly, f"--start_from={begun}", f"--workdir={workdir}")
+    capsys.readouterr()
+    assert run(*command, "--latents=7") == 2
+    assert "--latents=6, this run has --latents=7" in complaint(capsys)
+    assert run(*command) == 0
+    model = load_model(str(workdir / "model.keras"))
+    assert model.layout.circular == ("azimuth",) and model.decoder_filters == (2, 2, 2)
+    # The same command resumes, also where that run is no more.
+    (workdir / "model.keras").unlink()
+    (begun / "model.keras").unlink()
+    assert run(*command) == 0
+    assert run(*small, fly, f"--start_from={begun}", f"--workdir={tmp_path / 'other'}") == 2
+    assert "--start_from: " in capsys.readouterr().err
+
+
 def test_rendering_elsewhere_changes_nothing(tmp_path, capsys):
     flags = ("--render_on_the_fly", "--groups_per_step=2")
     assert run(*TINY, *flags, f"--workdir={tmp_path / 'here'}") == 0
