@@ -19,7 +19,9 @@ from tests import chromium
 
 _PICTURES = pathlib.Path(__file__).resolve().parent / "pictures"
 _MOVES = 60
-_VALUES = {"azimuth": range(-10, -36, -5), "light_azimuth": (50,)}
+# The first sample that ships is turned to the left and lit from the right; the photo looks ahead.
+_VALUES = {"azimuth": range(10, 36, 5), "light_azimuth": (-50,)}
+_VALUES_OF_PHOTO = {"azimuth": range(-10, -36, -5), "light_azimuth": (50,)}
 
 
 def start(page: Any, url: str, photo: pathlib.Path | None) -> None:
@@ -39,7 +41,7 @@ def screenshot(
     context = browser.new_context(**settings)
     page = context.new_page()
     start(page, url, photo)
-    for factor, values in _VALUES.items():
+    for factor, values in (_VALUES_OF_PHOTO if photo else _VALUES).items():
         for value in values if page.locator(f"#factor-{factor}").count() else ():
             page.locator(f"#factor-{factor}").fill(str(value))
             page.wait_for_selector("[aria-busy]", state="detached")

@@ -45,7 +45,7 @@ def test_it_runs(
     if trained is not None:
         # On one face, not the best one nor the worst.
         assert float(reconstruction) < 0.02 and float(rerendering) < 0.03
-        assert float(difference[1]) < 15
+        assert float(difference[1]) < 25
 
 
 def test_it_is_ten_cells_without_outputs() -> None:
