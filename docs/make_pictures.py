@@ -34,6 +34,7 @@ _FROM_RUNS = {
     "compare/faces_paper/evaluation/inference.png": "inference_faces_paper.png",
     "faces_paper/evaluation/inference.png": "inference_faces_paper_150.png",
     "faces_best/evaluation/entangled.png": "faces_entangled.png",
+    "chairs_paper/evaluation/inference.png": "inference_chairs_paper_150.png",
     "chairs_longer/evaluation/best_and_worst_azimuth.png": "chairs_best_and_worst.png",
     "chairs_longer/evaluation/entangled.png": "chairs_entangled.png",
 }
