@@ -96,6 +96,7 @@ def _trained(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The weight of a given shape that a weight for use was made from."""
     if value.ndim == 5:
         value = RowwiseConv2D.direct_kernel(value)
-    if value.shape == shape or value.ndim != len(shape) or value.ndim not in (1, 4):
-        return value
-    return unmerged_kernel(value) if value.ndim == 4 else value[: shape[0]]
+    if value.ndim == 4 and value.shape != shape:
+        return unmerged_kernel(value)
+    # The four phases of a merged kernel have the same biases.
+    return value[: shape[0]] if value.ndim == 1 else value

@@ -395,6 +395,7 @@ def train(
     workdir: str | os.PathLike[str],
     data_path: str | None = None,
     cluster: Cluster | None = None,
+    command: str | None = None,
 ) -> DCIGN:
     """Trains in `workdir`, from its last checkpoint if it has one, and calibrates the result.
 
@@ -406,6 +407,7 @@ def train(
         data_path: where `source` lies on disk, noted in config.json for the commands that come after.
         cluster: from `distribution.join`, which with several workers must be called before `source` is opened; by
             default it is called here. Of several workers the first alone writes into `workdir`, which all must see.
+        command: that does the same, noted likewise.
 
     Returns:
         The trained and calibrated model, as saved in `model.keras`.
@@ -433,6 +435,8 @@ def train(
     with cluster.losses_explained(), workdirs.at_work(folder, cluster.is_chief) as stops:
         if cluster.is_chief:
             noted = {"data_path": data_path, **_scene(source)}
+            if command is not None:
+                noted["command"] = command
             # Without a schedule that ends with the run, a longer one begins as a shorter one does.
             free = _FREE | {"steps"} if config.schedule == "constant" else _FREE
             workdirs.claim(folder, described, noted, free, dataclasses.asdict(TrainingConfig()))

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import socket
 from collections.abc import Collection, Iterator, Mapping
@@ -19,13 +20,33 @@ from dcign_tf.processes import StopRequested, StopSignals, stop_signals
 
 CHECKPOINTS = "checkpoints"
 SUMMARY = "training.json"
-NOTED = ("data_path", "scene")
+NOTED = ("data_path", "scene", "command")
 """What config.json says for the commands that come after."""
 
 _CONFIG = "config.json"
 _LOCK = "lock"
 # What killed processes leave: `files.atomic_write`'s, and `training`'s while it saves the model.
 _LEFTOVERS = (f".{_CONFIG}.*.tmp", f".{SUMMARY}.*.tmp", ".model.*")
+
+
+def without_places(command: str) -> str:
+    """A command in which files and folders of this machine have but their names.
+
+    Raises:
+        DcignError: no shell would read it.
+    """
+    try:
+        written = shlex.split(command)
+    except ValueError as error:
+        raise DcignError(f"{_CONFIG}: its command cannot be read ({error}): {command}") from error
+    words = []
+    for word in written:
+        flag, equals, value = word.partition("=")
+        path = pathlib.PurePath(value)
+        if path.is_absolute() or ".." in path.parts or value.startswith("~"):
+            value = path.name
+        words.append(f"{flag}{equals}{value}")
+    return shlex.join(words)
 
 
 def model_file(path: str | os.PathLike[str]) -> pathlib.Path:

@@ -25,6 +25,15 @@ DESCRIBED = {
 }
 
 
+def test_a_command_without_places() -> None:
+    command = "dcign-train --data=/home/a/faces --source_path=../x/heads.npz --start_from=saved_models/faces --a='b c' --on"
+    expected = "dcign-train --data=faces --source_path=heads.npz --start_from=saved_models/faces '--a=b c' --on"
+    assert workdirs.without_places(command) == expected
+    assert workdirs.without_places("dcign-train --data=~/faces") == "dcign-train --data=faces"
+    with pytest.raises(DcignError, match="cannot be read"):
+        workdirs.without_places("dcign-train 'a")
+
+
 def claim(folder: pathlib.Path, **changes: Any) -> None:
     """As the run DESCRIBED, but for changes of training."""
     training = {**DESCRIBED["training"], **changes}  # type: ignore[dict-item]

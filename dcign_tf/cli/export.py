@@ -137,12 +137,16 @@ def _examples(model: "DCIGN") -> "tuple[np.ndarray, np.ndarray]":
 
 def _provenance(workdir: pathlib.Path) -> dict[str, Any]:
     """What a workdir tells of its model's training and quality; nothing for other paths."""
+    from dcign_tf import workdirs
+
     found: dict[str, Any] = {}
     if not workdir.is_dir():
         return found
     config = _read_json(workdir / "config.json")
     # Not where the data lie: that is a path of this machine and nobody else's.
     found.update({key: config[key] for key in ("data", "training") if key in config})
+    if isinstance(command := config.get("command"), str):
+        found["command"] = workdirs.without_places(command)
     metrics = _read_json(workdir / "evaluation" / "metrics.json")
     if metrics:
         found["metrics"] = metrics

@@ -9,6 +9,7 @@ Ctrl-C leave a checkpoint (exit status 143 and 130).
 
 import functools
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -257,9 +258,21 @@ def main(argv: list[str]) -> None:
         )
     # Where later commands find the images, next to the configuration that says what they must be.
     where = None if _ON_THE_FLY.value else str(data.resolve())
-    training.train(config, source, workdir, data_path=where, cluster=cluster)
+    training.train(
+        config, source, workdir, data_path=where, cluster=cluster, command=_command_line()
+    )
     if cluster.is_chief:
         print(f"{workdir / 'model.keras'}: trained and calibrated")
+
+
+def _command_line() -> str:
+    """The command with all flags that were given, those of flag files, too: what they say may change."""
+    given = [
+        FLAGS[name].serialize()
+        for name in sorted(FLAGS)
+        if FLAGS[name].present and name not in ("debug", "flagfile", "workdir")
+    ]
+    return shlex.join(["dcign-train", *filter(None, given)])
 
 
 def _numbers(name: str, kind: type) -> tuple:

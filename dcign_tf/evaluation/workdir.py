@@ -276,6 +276,10 @@ def pictures(result: "Evaluation") -> "list[Picture]":
 def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what concerns nobody else: where things lie on this machine."""
     shown = {key: value for key, value in config.items() if key != "data_path"}
+    if isinstance(command := shown.get("command"), str):
+        from dcign_tf import workdirs
+
+        shown["command"] = workdirs.without_places(command)
     if isinstance(shown.get("scene"), Mapping):
         shown["scene"] = {k: v for k, v in shown["scene"].items() if k != "source_path"}
     return shown

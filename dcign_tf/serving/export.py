@@ -225,6 +225,8 @@ def _readme(card: Mapping[str, Any]) -> str:
         *(f"| `{signature}` | {taken} | {given} |" for signature, (taken, given) in rows.items()),
         "",
     ]
+    if "command" in card:
+        lines += ["## Command", "", f"    {card['command']}", ""]
     for title in ("data", "training", "metrics"):
         if title in card:
             text = json.dumps(card[title], indent=2, ensure_ascii=False)

@@ -31,6 +31,11 @@ def test_exports_with_what_the_workdir_tells(
     (workdir / "evaluation" / "metrics.json").write_text(
         '{"steps": 7, "reconstruction": {"mse": 0.5}}'
     )
+    config = json.loads((workdir / "config.json").read_text())
+    config["command"] = (
+        "dcign-train --source_path=/secret/heads.npz --data=../secret/d --ratio=1,2 --x='a b'"
+    )
+    (workdir / "config.json").write_text(json.dumps(config))
     assert _run(f"--model={workdir}", "--name=faces") == 0
     arguments = (f"--model={workdir}/model.keras", "--name=faces", "--tflite=float32,float16")
     assert _run(*arguments) == 0
@@ -49,7 +54,10 @@ def test_exports_with_what_the_workdir_tells(
     card = json.loads(card_file.read_text())
     assert card["metrics"]["reconstruction"] == {"mse": 0.5}
     assert (card["training"], card["data"]) == ({"steps": 7}, {"source": "noise"})
-    assert "/secret/place" not in card_file.read_text()
+    assert card["command"] == "dcign-train --source_path=heads.npz --data=d --ratio=1,2 '--x=a b'"
+    readme = (first / "assets.extra" / "README.md").read_text()
+    assert "## Command\n\n    dcign-train --source_path=heads.npz" in readme
+    assert "secret" not in card_file.read_text() + readme
     card = json.loads((second / "assets.extra" / "card.json").read_text())
     assert "metrics" not in card
     assert card["tflite"] == ["float32.tflite", "float16.tflite"]

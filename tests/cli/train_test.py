@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shlex
 
 import numpy as np
 import pytest
@@ -43,6 +44,17 @@ def test_one_command_renders_a_data_set_and_trains(tmp_path, capsys):
     assert load_model(str(workdir / "model.keras")).calibrated
     config = json.loads((workdir / "config.json").read_text())
     assert config["data_path"] == str((workdir / "data").resolve())
+    told = shlex.split(config["command"])
+    assert told[0] == "dcign-train"
+    assert sorted(told[1:]) == sorted([*TINY, *small, "--processes=1"])
+    # What it noted does the same elsewhere, flag files or not.
+    flagfile = tmp_path / "flags"
+    flagfile.write_text("\n".join(told[1:]))
+    assert run(f"--flagfile={flagfile}", f"--workdir={workdir}") == 0
+    again = ["--steps=2", f"--flagfile={flagfile}", f"--workdir={tmp_path / 'other'}"]
+    assert run(*again, "--render_on_the_fly") == 0
+    noted = json.loads((tmp_path / "other" / "config.json").read_text())["command"]
+    assert sorted(shlex.split(noted)[1:]) == sorted([*told[1:], "--render_on_the_fly"])
     # Once more: there is nothing left to do.
     assert run(*command) == 0
     capsys.readouterr()

@@ -8,6 +8,7 @@ from dcign_tf.datasets.chair_scenes import ChairConfig, ChairSampler
 from dcign_tf.datasets.rendering import make_dataset
 from dcign_tf.datasets.source import RecordSource, RenderedSource
 from dcign_tf.errors import UsageError
+from dcign_tf.evaluation import workdir
 from dcign_tf.evaluation.workdir import IMAGES_IN_A_GROUP, Run, open_data
 
 CHAIRS = ChairConfig(image_size=12, group_size=3, split=(4, 2, 3), supersample=1)
@@ -26,3 +27,19 @@ def test_runs_on_built_in_chairs_are_evaluated_on_them(tmp_path: pathlib.Path) -
     for run in (rendered, on_disk):
         with pytest.raises(UsageError, match="--zoom: makes no sense with builtin_chairs"):
             open_data(run, scene={"zoom": 2.0})
+
+
+def test_the_report_tells_no_places() -> None:
+    shown = workdir._shown(
+        {
+            "training": {"steps": 7},
+            "data_path": "/secret/d",
+            "scene": {"source": "ict_facekit", "source_path": "/secret/heads"},
+            "command": "dcign-train --source_path=/secret/heads --steps=7",
+        }
+    )
+    assert shown == {
+        "training": {"steps": 7},
+        "scene": {"source": "ict_facekit"},
+        "command": "dcign-train --source_path=heads --steps=7",
+    }
