@@ -270,7 +270,7 @@ def _command_line() -> str:
     given = [
         FLAGS[name].serialize()
         for name in sorted(FLAGS)
-        if FLAGS[name].present and name not in ("debug", "flagfile", "workdir")
+        if FLAGS[name].present and name not in ("debug", "workdir")
     ]
     return shlex.join(["dcign-train", *filter(None, given)])
 
