@@ -27,7 +27,9 @@ DESCRIBED = {
 
 def test_a_command_without_places() -> None:
     command = "dcign-train --data=/home/a/faces --source_path=../x/heads.npz --start_from=models/faces --a='b c' --on"
-    expected = "dcign-train --data=faces --source_path=heads.npz --start_from=models/faces '--a=b c' --on"
+    expected = (
+        "dcign-train --data=faces --source_path=heads.npz --start_from=models/faces '--a=b c' --on"
+    )
     assert workdirs.without_places(command) == expected
     assert workdirs.without_places("dcign-train --data=~/faces") == "dcign-train --data=faces"
     with pytest.raises(DcignError, match="cannot be read"):
